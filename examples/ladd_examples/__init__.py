@@ -1,0 +1,1 @@
+"""Small programs that stand in for other people's: what a user of ladd-data would already have."""

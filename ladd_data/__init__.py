@@ -1,0 +1,75 @@
+"""ladd-data: the open format, converters, labeling step and loaders for label-augmented distilled datasets.
+
+    import ladd_data as ladd
+    dataset = ladd.load("DIR")
+    for image, label, dense in dataset.loader(batch_size=256, shuffle=True, seed=0): ...
+
+Importing this package is light: a name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ladd_data.convert import Answers as Answers
+    from ladd_data.convert import Converter as Converter
+    from ladd_data.convert import Distilled as Distilled
+    from ladd_data.dataset import Dataset as Dataset
+    from ladd_data.dataset import load as load
+    from ladd_data.deploy import losses as losses
+    from ladd_data.errors import ConvertError as ConvertError
+    from ladd_data.errors import DatasetError as DatasetError
+    from ladd_data.errors import LabelError as LabelError
+    from ladd_data.errors import LaddError as LaddError
+    from ladd_data.errors import Problem as Problem
+    from ladd_data.errors import UsageError as UsageError
+    from ladd_data.labeling.labeler import load_labeler as load_labeler
+    from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
+    from ladd_data.manifest import Classes as Classes
+    from ladd_data.manifest import Manifest as Manifest
+    from ladd_data.manifest import Normalization as Normalization
+    from ladd_data.types import Batch as Batch
+    from ladd_data.types import Record as Record
+    from ladd_data.validation import validate as validate
+    from ladd_data.views.geometry import boxes as boxes
+    from ladd_data.views.geometry import grid as grid
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answers": "convert",
+    "Batch": "types",
+    "Classes": "manifest",
+    "ConvertError": "errors",
+    "Converter": "convert",
+    "Dataset": "dataset",
+    "DatasetError": "errors",
+    "Distilled": "convert",
+    "LabelError": "errors",
+    "LaddError": "errors",
+    "Manifest": "manifest",
+    "Normalization": "manifest",
+    "Problem": "errors",
+    "Record": "types",
+    "SPEC_VERSION": "manifest",
+    "UsageError": "errors",
+    "boxes": "views.geometry",
+    "grid": "views.geometry",
+    "load": "dataset",
+    "load_labeler": "labeling.labeler",
+    "validate": "validation",
+}
+
+__all__ = ["__version__", "losses", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    if name == "losses":
+        return import_module("ladd_data.deploy.losses")
+    if name in _HOMES:
+        return getattr(import_module(f"ladd_data.{_HOMES[name]}"), name)
+    raise AttributeError(f'module "ladd_data" has no attribute "{name}"')
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

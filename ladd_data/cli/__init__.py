@@ -1,0 +1,59 @@
+"""The command line: one file a command, parsing and printing only.
+
+Exit codes: 0 done, 1 the data is at fault, 2 the call is at fault.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ladd_data import __version__
+from ladd_data.cli.convert import convert
+from ladd_data.cli.demo import demo
+from ladd_data.cli.info import info
+from ladd_data.cli.label import label
+from ladd_data.cli.train import train
+from ladd_data.cli.train_labeler import train_labeler
+from ladd_data.cli.validate import validate
+from ladd_data.cli.view import view
+from ladd_data.errors import LaddError
+
+app = typer.Typer(
+    name="ladd",
+    help="Label-augmented distilled datasets: convert, label, check, train.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for command in (convert, train_labeler, label, info, validate, view, train, demo):
+    app.command(command.__name__.replace("_", "-"))(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ladd-data {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+    ] = False,
+) -> None:
+    """Hold the options that come before a command."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours becomes its message and exit code."""
+    try:
+        app()
+    except LaddError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("stopped.", err=True)
+        sys.exit(130)

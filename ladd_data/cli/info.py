@@ -1,0 +1,73 @@
+"""`ladd info`: what a dataset is, and the ledger of what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ladd_data.cli.console import AsJson, print_json
+
+if TYPE_CHECKING:
+    from ladd_data.ledger import Counted, Ledger
+    from ladd_data.manifest import Manifest
+
+
+def info(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset.")],
+    json: AsJson = False,
+) -> None:
+    """Print what a dataset is and its ledger: bytes of images and labels, and labeling FLOPs."""
+    from ladd_data.ledger import count_ledger
+    from ladd_data.shards.folder import open_folder
+
+    folder = open_folder(directory, verify=False)
+    ledger = count_ledger(folder)
+    if json:
+        print_json({"manifest": folder.manifest.model_dump(mode="json"), "ledger": ledger.as_dict()})
+        return
+    _print_facts(folder.manifest)
+    _print_ledger(ledger, folder.manifest)
+
+
+def _print_facts(manifest: Manifest) -> None:
+    images, labels, made = manifest.images, manifest.labels, manifest.distillation
+    names = ", ".join(manifest.classes.names[:10]) + (", ..." if len(manifest.classes.names) > 10 else "")
+    error = images.quantization.error
+    facts = {
+        "name": f"{manifest.name} (spec {manifest.spec_version}, digest {manifest.digest[:16]}...)",
+        "images": f"{images.count} of {images.channels}x{images.height}x{images.width}, PNG {images.png}",
+        "classes": f"{len(manifest.classes.names)}: {names}",
+        "method": f"{made.method}, IPC {made.ipc or 'uneven'}",
+        "pixels": f"{images.quantization.mode}, RMSE {error.rmse:.4f}; whitening {images.whitening}",
+    }
+    if labels is not None:
+        facts["views"] = f"{labels.count} = {labels.views.n}x{labels.views.n} grid, ratio {labels.views.ratio}"
+        facts["labels"] = f"{labels.dtype} {labels.space}{' + logz' if labels.logz else ''}, profile {labels.profile}"
+        facts["error"] = f"total variation {labels.certificate.mean_tv:.2g} mean, {labels.certificate.max_tv:.2g} max"
+        if labels.labeler is not None:
+            maker = labels.labeler
+            accuracy = f", accuracy {maker.accuracy:.2%}" if maker.accuracy is not None else ""
+            facts["labeler"] = f"{maker.network.name} width {maker.network.width}, {maker.epochs} epochs{accuracy}"
+    for name, value in facts.items():
+        typer.echo(f"{name:8} {value}")
+
+
+def _print_ledger(ledger: Ledger, manifest: Manifest) -> None:
+    def line(name: str, counted: Counted, note: str) -> str:
+        return f"{name:8}{counted.images:>14,}{counted.dense_labels:>16,}{counted.overhead:>12.2%}  {note}"
+
+    typer.echo(f"\n{'bytes':8}{'images':>14}{'dense labels':>16}{'overhead':>12}")
+    typer.echo(line("raw", ledger.raw, "uint8 pixels, label values"))
+    scaled = "" if ledger.zipped_records == ledger.records else f", scaled from {ledger.zipped_records} records"
+    typer.echo(line("zip", ledger.zip, f"the same through Deflate{scaled}"))
+    typer.echo(line("stored", ledger.stored, "in this folder"))
+    typer.echo(
+        f"hard labels {ledger.hard_labels:,}, views {ledger.views:,}, metadata {ledger.metadata:,}, "
+        f"all files {ledger.files:,} bytes"
+    )
+    if manifest.labels is not None and ledger.labeling_flops is not None:
+        typer.echo(f"labeling {ledger.labeling_flops / 1e15:.3g} PFLOPs", nl=ledger.training_flops is None)
+        if ledger.training_flops is not None:
+            typer.echo(f", training the labeler {ledger.training_flops / 1e15:.3g} PFLOPs")

@@ -1,0 +1,47 @@
+"""`ladd label`: every view of every image gets a soft label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
+
+
+def label(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to label.")],
+    labeler: Annotated[Path, typer.Option(help="The .safetensors file of ladd train-labeler.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")],
+    grid: Annotated[int, typer.Option(min=1, max=64, help="Views per axis.")] = 5,
+    ratio: Annotated[str, typer.Option(help="Side of a view as an exact fraction of the image's.")] = "5/8",
+    profile: Annotated[
+        str, typer.Option(help="default: float16 log-probabilities + logz; paper: float32 probabilities.")
+    ] = "default",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset."""
+    from ladd_data.dataset import load
+    from ladd_data.encodings import find_profile
+    from ladd_data.labeling.label import LabelPlan, label_dataset
+    from ladd_data.labeling.labeler import load_labeler
+    from ladd_data.views.geometry import grid as make_grid
+
+    chosen = choose_device(device)
+    views = make_grid(grid, ratio)
+    plan = LabelPlan(load_labeler(labeler, chosen), views, find_profile(profile), chosen)
+    dataset = load(directory)
+    with progress_bar("labeling") as on_progress:
+        manifest = label_dataset(dataset, plan, out, overwrite=overwrite, on_progress=on_progress)
+    if manifest.labels is None:
+        return
+    if json:
+        print_json({"written": str(out), "labels": manifest.labels.model_dump(mode="json")})
+        return
+    certificate = manifest.labels.certificate
+    typer.echo(f"{len(dataset)} images x {manifest.labels.count} views labelled on {chosen}")
+    typer.echo(f"storage error: total variation {certificate.mean_tv:.2g} mean, {certificate.max_tv:.2g} max")
+    typer.echo(f"wrote {out}")

@@ -1,0 +1,45 @@
+"""`ladd validate`: everything that is wrong with a dataset, in one report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ladd_data.cli.console import AsJson, print_json
+from ladd_data.types import Level
+
+
+def validate(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to check.")],
+    level: Annotated[
+        Level, typer.Option(help="metadata: meta/ and card; structure: + checksums; full: + every record.")
+    ] = "full",
+    json: AsJson = False,
+) -> None:
+    """Check a dataset; exit code 1 if anything is wrong."""
+    from ladd_data.validation import validate as check
+
+    report = check(directory, level)
+    if json:
+        print_json(
+            {
+                "path": str(directory),
+                "level": level,
+                "valid": report.valid,
+                "records": report.records,
+                "problems": [problem.as_dict() for problem in report.problems],
+                "omitted": report.omitted,
+            }
+        )
+    elif report.valid:
+        counted = f", {report.records} records read" if level == "full" else ""
+        typer.echo(f"{directory}: valid (level {level}{counted})")
+    else:
+        for problem in report.problems:
+            typer.echo(str(problem))
+        more = f" and {report.omitted} more like them" if report.omitted else ""
+        typer.echo(f"{directory}: {len(report.problems)} problems{more} (level {level})")
+    if not report.valid:
+        raise typer.Exit(1)

@@ -1,0 +1,257 @@
+"""From what a distillation method left on disk to a dataset: the contract of converters, and the writing.
+
+A converter reads one method's layout and says which facts its files hold and which a person must
+assert. It joins through the entry-point group `ladd_data.converters`; ours come in by the same door.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from pydantic import JsonValue
+
+from ladd_data.digests import Digests
+from ladd_data.errors import ConvertError, UsageError, nearest
+from ladd_data.files import sha256_file
+from ladd_data.manifest import (
+    SPEC_VERSION,
+    Classes,
+    Distillation,
+    Images,
+    Manifest,
+    Normalization,
+    Recipe,
+    SourceFile,
+)
+from ladd_data.pixels import StoredPixels, quantize
+from ladd_data.png import PngKind, choose_png, encode_png
+from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.writer import new_dataset
+from ladd_data.types import F32, I64
+
+ENTRY_POINTS = "ladd_data.converters"
+RECORDS_AT_ONCE = 1024
+
+PixelMode = Literal["auto", "clip", "range"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a person says of files that do not say it themselves.
+
+    normalization: of the stored tensors; None where the person gave none.
+    classes: names in label order.
+    whitening: "whitened" or "dewhitened", for runs with ZCA; None where not said.
+    images, labels: a named pair of files, in place of the method's own choice.
+    """
+
+    normalization: Normalization | None = None
+    classes: Classes | None = None
+    whitening: Literal["whitened", "dewhitened"] | None = None
+    images: Path | None = None
+    labels: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """A distilled set as a method left it, in memory.
+
+    images: float32 [n, channels, height, width], finite, in model-input space.
+    labels: int64 [n], hard classes 0 .. classes-1.
+    normalization: how model input relates to natural pixels; None after ZCA whitening.
+    whitening: "zca" where model input is whitened.
+    files: what was read; read: facts found in them; asserted: facts a person gave.
+    """
+
+    method: str
+    repository: str
+    images: F32
+    labels: I64
+    classes: Classes
+    normalization: Normalization | None
+    whitening: Literal["none", "zca"]
+    files: tuple[Path, ...]
+    read: dict[str, JsonValue] = field(default_factory=dict)
+    asserted: dict[str, JsonValue] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Converter(Protocol):
+    """What a converter is: two class attributes and two methods."""
+
+    name: ClassVar[str]
+    """What the user types after `ladd convert`."""
+    summary: ClassVar[str]
+    """One line: the methods it serves and the files it reads."""
+
+    def detect(self, path: Path) -> str | None:
+        """Return why this looks like the method's output, or None."""
+
+    def read(self, path: Path, answers: Answers) -> Distilled:
+        """Read a run.
+
+        Raises:
+            UsageError: an answer is missing; says which option to give and why the files cannot tell.
+            ConvertError: the files cannot become a dataset; names the file, what was found and expected.
+        """
+
+
+def list_converters() -> dict[str, EntryPoint]:
+    """Return the installed converters by name; none is imported yet."""
+    return {point.name: point for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)}
+
+
+def find_converter(name: str) -> Converter:
+    """Import and return a converter.
+
+    Raises:
+        UsageError: none of this name is installed; lists those that are.
+    """
+    points = list_converters()
+    if name not in points:
+        raise UsageError(f'converter "{name}" is not known. {nearest(name, list(points))}')
+    converter: Converter = points[name].load()()
+    return converter
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A distilled set with its pixels quantised: everything that will be written."""
+
+    name: str
+    license: str | None
+    distilled: Distilled
+    stored: StoredPixels
+    png: PngKind
+
+
+def prepare(
+    distilled: Distilled,
+    name: str,
+    *,
+    pixels: PixelMode = "auto",
+    png: PngKind | Literal["auto"] = "auto",
+    license: str | None = None,
+) -> Conversion:
+    """Check a distilled set and quantise its pixels; writes nothing.
+
+    Raises:
+        ConvertError: images and labels do not fit together, a value is not finite, a class is missing.
+        UsageError: `clip` was asked for ZCA-whitened pixels, which have no natural range.
+    """
+    check_distilled(distilled)
+    if pixels == "clip" and distilled.normalization is None:
+        raise UsageError("--pixels clip: whitened pixels have no picture range to clip to. Use range.")
+    stored = quantize(distilled.images, distilled.normalization, pixels)
+    kind: PngKind = choose_png(stored.pixels) if png == "auto" else png
+    return Conversion(name, license, distilled, stored, kind)
+
+
+def convert(conversion: Conversion, target: Path, *, overwrite: bool = False) -> Manifest:
+    """Write a prepared conversion as a dataset folder, whole or not at all, and return its manifest.
+
+    Records keep the source's order; their ids are its positions, "000000", "000001", ...
+
+    Raises:
+        UsageError: the target exists and `overwrite` is not set.
+    """
+    distilled, pixels = conversion.distilled, conversion.stored.pixels
+    labels, layout = distilled.labels, Layout(distilled.classes.names, {})
+    count, record_bytes = len(labels), pixels[0].nbytes + 64
+    with new_dataset(target, distilled.classes, layout, count, record_bytes, overwrite=overwrite) as writer:
+        for start in range(0, count, RECORDS_AT_ONCE):
+            part = slice(start, start + RECORDS_AT_ONCE)
+            images = [encode_png(image, conversion.png) for image in pixels[part]]
+            ids = [f"{number:06d}" for number in range(start, start + len(images))]
+            writer.add(Records(ids, labels[part], images, {}), pixels[part])
+        return writer.finish(lambda digests: _describe(conversion, digests))
+
+
+def check_distilled(distilled: Distilled) -> None:
+    """Check what every converter must deliver.
+
+    Raises:
+        ConvertError: names the files, what was found and what was expected.
+    """
+    images, labels, files = (
+        distilled.images,
+        distilled.labels,
+        " + ".join(path.name for path in distilled.files),
+    )
+    classes = len(distilled.classes.names)
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ConvertError(f"{files}: found images of shape {images.shape}; expected [n, 3 or 1, height, width].")
+    if len(images) != len(labels):
+        raise ConvertError(
+            f"{files}: found {len(images)} images and {len(labels)} labels; expected as many of each. "
+            "The two files are of different runs (another IPC?): find the labels file of this run."
+        )
+    bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+    if bad.any():
+        raise ConvertError(
+            f"{files}: found NaN or infinity in {int(bad.sum())} of {len(images)} images (first: number "
+            f"{int(bad.argmax())}); expected finite pixels. The run diverged: convert an earlier iteration."
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        found = f"labels {labels.min()} .. {labels.max()}"
+        raise ConvertError(f"{files}: found {found}; expected 0 .. {classes - 1}, the {classes} classes given.")
+    per_class = np.bincount(labels, minlength=classes)
+    if (per_class == 0).any():
+        missing = distilled.classes.names[int(per_class.argmin())]
+        raise ConvertError(
+            f'{files}: found no image of class "{missing}"; expected {classes} classes. '
+            "Give the classes this run was made for."
+        )
+    channels = images.shape[1]
+    if distilled.normalization is not None and len(distilled.normalization.mean) != channels:
+        given = len(distilled.normalization.mean)
+        raise ConvertError(f"{files}: found {channels} channels; expected {given}, as the normalization given.")
+
+
+def _describe(conversion: Conversion, digests: Digests) -> Manifest:
+    distilled, stored = conversion.distilled, conversion.stored
+    count, channels, height, width = stored.pixels.shape
+    images = Images.model_validate(
+        {
+            "count": count,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "png": conversion.png,
+            "affine": stored.affine,
+            "normalization": distilled.normalization,
+            "whitening": distilled.whitening,
+            "quantization": stored.quantization,
+            "digest": digests.images,
+        }
+    )
+    return Manifest(
+        spec_version=SPEC_VERSION,
+        name=conversion.name,
+        license=conversion.license,
+        classes=distilled.classes,
+        images=images,
+        distillation=Distillation(
+            method=distilled.method,
+            repository=distilled.repository,
+            ipc=_ipc(distilled.labels),
+            read=distilled.read,
+            asserted=distilled.asserted,
+            files=tuple(_source_file(path) for path in distilled.files),
+        ),
+        recipe=Recipe(loss="hard-ce"),
+        digest=digests.dataset,
+    )
+
+
+def _ipc(labels: I64) -> int | None:
+    per_class = np.bincount(labels)
+    return int(per_class[0]) if (per_class == per_class[0]).all() else None
+
+
+def _source_file(path: Path) -> SourceFile:
+    return SourceFile(path=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))

@@ -1,0 +1,208 @@
+"""An opened, verified dataset: records by number, batches by loader, views by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ladd_data.encodings import FloatArray, decode_probs
+from ladd_data.errors import DatasetError, Problem, UsageError
+from ladd_data.loaders.resident import ResidentLoader
+from ladd_data.manifest import Grid, Manifest
+from ladd_data.png import decode_png
+from ladd_data.shards.folder import Folder, Shard, open_folder
+from ladd_data.shards.layout import Records
+from ladd_data.shards.parquet import read_group_sizes, read_records
+from ladd_data.types import I64, U8, Record
+from ladd_data.views.device import ViewMaker, apply_affine
+
+
+def load(path: str | Path, *, verify: bool = True) -> Dataset:
+    """Open a dataset folder.
+
+    Args:
+        path: the folder, as `ladd convert` or `ladd label` wrote it.
+        verify: compare every shard with its checksum first; False compares sizes and metadata only.
+
+    Raises:
+        UsageError: there is no such folder, or it is no ladd dataset.
+        DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
+            problem found, each with its file.
+    """
+    return Dataset(open_folder(Path(path), verify=verify))
+
+
+@dataclass(frozen=True, slots=True)
+class Arrays:
+    """A whole dataset, decoded.
+
+    ids: names; images: uint8 [records, channels, height, width]; labels: int64 [records];
+    dense: column name -> array as stored.
+    """
+
+    ids: list[str]
+    images: U8
+    labels: I64
+    dense: dict[str, FloatArray]
+
+
+class Dataset:
+    """A dataset folder, opened. Made by `load`."""
+
+    def __init__(self, folder: Folder) -> None:
+        """Wrap an opened folder."""
+        self.folder = folder
+        self.manifest: Manifest = folder.manifest
+        self._makers: dict[torch.device, ViewMaker] = {}
+        self._group: tuple[int, Records] | None = None
+
+    def __len__(self) -> int:
+        """Records."""
+        return self.manifest.images.count
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in label order."""
+        return self.manifest.classes.names
+
+    @property
+    def grid(self) -> Grid | None:
+        """The views that the dense labels belong to; None before labeling."""
+        return self.manifest.labels.views if self.manifest.labels else None
+
+    def __getitem__(self, index: int) -> Record:
+        """Return one record, decoded; negative numbers count from the end."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"record {index} of {len(self)}")
+        index %= len(self)
+        group = next(g for g, (start, stop, *_) in enumerate(self._groups) if start <= index < stop)
+        records, row = self._read_group(group), index - self._groups[group][0]
+        image = torch.from_numpy(self._decode(records, row, self._groups[group][2]))
+        dense = None
+        if self.manifest.labels is not None:
+            one = {name: values[row : row + 1] for name, values in records.dense.items()}
+            dense = torch.from_numpy(decode_probs(one, self.manifest.labels.space)[0].copy())
+        return Record(records.ids[row], image, int(records.labels[row]), dense)
+
+    def views(self, images: Tensor, views: Sequence[int] | None = None, *, normalize: bool = True) -> Tensor:
+        """Cut the views that the dense labels belong to, bit-equal to what the labeler saw.
+
+        Args:
+            images: uint8 [batch, channels, height, width], or one image without the batch axis.
+            views: view numbers wanted, in that order; None for all.
+            normalize: turn the views into model input; False leaves them on the 0..255 scale.
+
+        Returns:
+            float32 [batch, views, channels, height, width] on the images' device.
+
+        Raises:
+            UsageError: the dataset has no dense labels, so no views are defined.
+        """
+        maker = self._maker(images.device)
+        cut = maker(images if images.dim() == 4 else images[None], views)
+        return apply_affine(self.manifest.images.affine, cut) if normalize else cut
+
+    def model_input(self, images: Tensor) -> Tensor:
+        """Turn stored pixels, uint8 [..., channels, height, width], into model input, float32."""
+        return apply_affine(self.manifest.images.affine, images)
+
+    def loader(
+        self,
+        batch_size: int = 256,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        drop_last: bool = False,
+    ) -> ResidentLoader:
+        """Decode everything once, put it on the device, and return a loader of batches.
+
+        Yields `Batch`, which unpacks as (image uint8 [B,C,H,W], label int64 [B], dense float32
+        probabilities [B,V,classes] or None). The order depends on seed and epoch alone.
+        """
+        labels = self.manifest.labels
+        dense = torch.from_numpy(self.arrays.dense[f"dense_{labels.space}"]).to(device) if labels else None
+        return ResidentLoader(
+            torch.from_numpy(self.arrays.images).to(device),
+            torch.from_numpy(self.arrays.labels).to(device),
+            dense,
+            labels.space if labels else None,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            drop_last=drop_last,
+        )
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The whole dataset in memory, decoded once, in file order."""
+        images = self.manifest.images
+        pixels = np.empty((len(self), images.channels, images.height, images.width), np.uint8)
+        ids: list[str] = []
+        labels: list[I64] = []
+        dense: dict[str, list[FloatArray]] = {}
+        for _, first, records, decoded in self.decoded():
+            pixels[first : first + len(records)] = decoded
+            ids += records.ids
+            labels.append(records.labels)
+            for name, values in records.dense.items():
+                dense.setdefault(name, []).append(values)
+        joined = {name: np.concatenate(parts) for name, parts in dense.items()}
+        return Arrays(ids, pixels, np.concatenate(labels), joined)
+
+    def decoded(self) -> Iterator[tuple[Shard, int, Records, U8]]:
+        """Yield (shard, first record's number, records, pixels uint8 [n,C,H,W]), a row group at a time."""
+        first = 0
+        for shard, _, records in self.folder.records():
+            rows = [self._decode(records, row, shard) for row in range(len(records))]
+            yield shard, first, records, np.stack(rows)
+            first += len(records)
+
+    @cached_property
+    def _groups(self) -> list[tuple[int, int, Shard, int]]:
+        """Row groups as (first record, one past the last, shard, number in the shard)."""
+        groups, start = [], 0
+        for shard in self.folder.shards:
+            for number, rows in enumerate(read_group_sizes(self.folder.path / shard.path)):
+                groups.append((start, start + rows, shard, number))
+                start += rows
+        return groups
+
+    def _read_group(self, group: int) -> Records:
+        if self._group is None or self._group[0] != group:
+            shard, number = self._groups[group][2:]
+            try:
+                records = next(read_records(self.folder.path / shard.path, self.folder.layout, [number]))
+            except ValueError as error:
+                problem = Problem("LADD-020", shard.path, str(error), "readable records", "Download it again.")
+                raise DatasetError([problem]) from error
+            self._group = (group, records)
+        return self._group[1]
+
+    def _decode(self, records: Records, row: int, shard: Shard) -> U8:
+        images = self.manifest.images
+        try:
+            return decode_png(records.images[row], images.channels, images.height, images.width)
+        except ValueError as error:
+            where = f'{shard.path}, row of id "{records.ids[row]}"'
+            problem = Problem("LADD-024", where, str(error), "the image it was", "Download the dataset again.")
+            raise DatasetError([problem]) from error
+
+    def _maker(self, device: torch.device) -> ViewMaker:
+        if self.manifest.labels is None:
+            raise UsageError('This dataset has no dense labels, so it has no views. Run "ladd label" first.')
+        if device not in self._makers:
+            images = self.manifest.images
+            self._makers[device] = ViewMaker(self.manifest.labels.views, images.height, images.width, device)
+        return self._makers[device]
+
+    def __repr__(self) -> str:
+        images, labels = self.manifest.images, self.manifest.labels
+        dense = f", {labels.count} views each" if labels else ""
+        return f"<ladd dataset {self.manifest.name}: {len(self)} images {images.width}x{images.height}{dense}>"

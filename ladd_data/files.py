@@ -1,0 +1,181 @@
+"""Bytes on disk: hashes, strict JSON, and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ladd_data.errors import LaddError, UsageError
+
+MAX_JSON_BYTES = 64 * 2**20
+"""A larger metadata file is refused before it is parsed."""
+
+LOCK_NAME = ".lock"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits; memory use does not grow with the file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """Serialise to the one form the format allows: UTF-8, two spaces, keys in given order, final newline.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
+
+
+def parse_json_strictly(data: bytes) -> Any:
+    """Parse JSON, refusing what lenient parsers let pass: duplicate keys, NaN, Infinity, huge documents.
+
+    Raises:
+        ValueError: with a sentence that says what is wrong.
+    """
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"{len(data)} bytes, more than the {MAX_JSON_BYTES} a metadata file may have")
+    try:
+        return json.loads(
+            data.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
+        )
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'the key "{twice}" appears twice')
+    return result
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part of it."""
+    temporary = path.with_name(f".{path.name}.partial")
+    write_synced(temporary, data)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the disk has a file that another library wrote."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the disk has the folder's list of names."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder that becomes `target` when the block ends well.
+
+    The work happens in `.<name>.partial` beside the target. Whatever ends the block early, a kill
+    included, leaves the target as it was; the next run clears the leftovers and starts afresh.
+
+    Raises:
+        UsageError: the target exists and `overwrite` is not set, or another run is writing it.
+    """
+    target = Path(os.path.abspath(target))
+    _restore_old(target)
+    _refuse_target(target, overwrite)
+    partial = target.with_name(f".{target.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(partial / LOCK_NAME)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"{target}: another run is writing it now. Wait for it, or choose another -o.") from None
+    try:
+        _clear(partial)
+        yield partial
+        _refuse_target(target, overwrite)
+        lock.release()
+        (partial / LOCK_NAME).unlink(missing_ok=True)
+        _swap(partial, target)
+    except OSError as error:
+        _discard(partial)
+        raise LaddError(f"{error.filename or target}: {error.strerror or error}. {target} was not changed.") from error
+    except BaseException:
+        _discard(partial)
+        raise
+    finally:
+        lock.release()
+
+
+def _refuse_target(target: Path, overwrite: bool) -> None:
+    if target.is_symlink() or (target.exists() and not target.is_dir()):
+        raise UsageError(f"{target}: exists and is not a folder. Choose another -o.")
+    if target.is_dir() and any(target.iterdir()) and not overwrite:
+        raise UsageError(f"{target}: exists already. Choose another -o, or add --overwrite to replace it.")
+    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / "meta" / "ladd.json").exists():
+        raise UsageError(f"{target}: is not a ladd dataset, so --overwrite will not replace it. Choose another -o.")
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name == LOCK_NAME:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def _discard(partial: Path) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
+def _restore_old(target: Path) -> None:
+    """Undo a swap that a kill cut in two: the old content goes back to its place."""
+    if _old(target).is_dir() and not target.exists():
+        _old(target).rename(target)
+
+
+def _swap(partial: Path, target: Path) -> None:
+    """Put `partial` in the place of `target`; in between, the old content waits under `.<name>.old`."""
+    for folder, _, names in os.walk(partial):
+        for name in names:
+            sync_file(Path(folder) / name)
+        sync_folder(Path(folder))
+    old = _old(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    partial.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,220 @@
+"""Give every view of every image a soft label: Algorithm 1 of LADD, batched over images and views."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ladd_data.dataset import Dataset
+from ladd_data.digests import Digests
+from ladd_data.encodings import CertificateMeter, Profile, decode_probs, dense_columns, encode_labels
+from ladd_data.errors import LabelError
+from ladd_data.labeling.labeler import LoadedLabeler
+from ladd_data.manifest import Affine, GoldenView, Grid, Labeler, Labels, Manifest, Network, Recipe
+from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
+from ladd_data.pixels import renormalize
+from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.parquet import column_bytes
+from ladd_data.shards.writer import new_dataset
+from ladd_data.types import F32, U8
+from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.golden import digest_view
+
+ACTIVATION_BYTES = 256 * 2**20
+"""Largest activation of one forward pass; decides how many views go through the labeler together."""
+
+MAX_VIEWS_PER_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LabelPlan:
+    """What to label with, which views, how to store the result, and where to compute."""
+
+    labeler: LoadedLabeler
+    grid: Grid
+    profile: Profile
+    device: torch.device
+
+
+def label_dataset(
+    dataset: Dataset,
+    plan: LabelPlan,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Write a copy of a dataset with dense labels; its images are copied byte for byte.
+
+    Memory is bounded by a row group, not by the dataset. The labeler runs in float32 without TF32.
+
+    Args:
+        dataset: where the images come from; earlier dense labels are replaced.
+        plan: labeler (already on the device), views, profile, device.
+        target: the folder to write; appears whole or not at all.
+        overwrite: replace the target.
+        on_progress: told (records done, records in all).
+
+    Returns:
+        The new dataset's manifest.
+
+    Raises:
+        LabelError: labeler and dataset do not belong together, or an output is not finite.
+        UsageError: the target exists.
+
+    Source: LADD, Algorithm 1 and Eq. 4.
+    """
+    run = _LabelRun(dataset, plan)
+    count = len(dataset)
+    classes = dataset.manifest.classes
+    with new_dataset(target, classes, run.layout, count, run.record_bytes(), overwrite=overwrite) as writer:
+        for _, first, records, pixels in dataset.decoded():
+            writer.add(run.label(first, records, pixels, on_progress), pixels)
+        return writer.finish(run.describe)
+
+
+def labeler_input(manifest: Manifest, labeler: LoadedLabeler) -> Affine:
+    """Return the map from a view's 0..255 values to what this labeler was trained on.
+
+    Where dataset and labeler share a normalisation this is the dataset's own map.
+
+    Raises:
+        LabelError: classes, size or channels differ, or the pixels are ZCA-whitened.
+    """
+    description, images = labeler.description, manifest.images
+    if description.classes.names != manifest.classes.names:
+        raise LabelError(_say_classes_differ(description.classes.names, manifest))
+    takes = (description.network.channels, description.network.size, description.network.size)
+    has = (images.channels, images.height, images.width)
+    if takes != has:
+        raise LabelError(
+            f"the labeler takes images of {'x'.join(map(str, takes))} (channels x height x width), the dataset has "
+            f'{"x".join(map(str, has))}. Train one for it: "ladd train-labeler --for DIR".'
+        )
+    if images.normalization is None:
+        raise LabelError("the images are ZCA-whitened: a labeler of natural pictures cannot read them.")
+    if description.normalization == images.normalization:
+        return images.affine
+    return renormalize(images.affine, images.normalization, description.normalization)
+
+
+def views_per_batch(network: Network) -> int:
+    """Return how many views one forward pass takes: a pure function of the network.
+
+    A network's last bits may depend on the batch's shape, so the shape depends on nothing else.
+    """
+    largest = network.width * network.size**2 * 4  # bytes of the first block's output, one view
+    return max(1, min(MAX_VIEWS_PER_BATCH, ACTIVATION_BYTES // largest))
+
+
+class _LabelRun:
+    """One labeling run: what stays the same from batch to batch, and what adds up."""
+
+    def __init__(self, dataset: Dataset, plan: LabelPlan) -> None:
+        self.dataset, self.plan = dataset, plan
+        self.affine = labeler_input(dataset.manifest, plan.labeler)
+        images, names = dataset.manifest.images, dataset.manifest.classes.names
+        profile, self.views = plan.profile, plan.grid.n**2
+        self.columns = dense_columns(profile.space, profile.dtype, self.views, len(names), logz=profile.logz)
+        self.layout = Layout(names, self.columns)
+        self.maker = ViewMaker(plan.grid, images.height, images.width, plan.device)
+        self.batch = views_per_batch(plan.labeler.description.network)
+        self.meter = CertificateMeter()
+        self.golden: list[GoldenView] = []
+
+    def record_bytes(self) -> int:
+        """Return about how large one labelled record is on disk."""
+        folder = self.dataset.folder
+        images = sum(column_bytes(folder.path / shard.path)["image"] for shard in folder.shards)
+        width = {"float16": 2, "float32": 4}
+        dense = sum(width[dtype] * math.prod(shape) for shape, dtype in self.columns.values())
+        return images // len(self.dataset) + dense
+
+    def label(self, first: int, records: Records, pixels: U8, on_progress: Callable[[int, int], None]) -> Records:
+        """Return the records with dense labels; `first` is the number of the first one."""
+        images_at_once = max(1, self.batch // self.views)
+        parts = []
+        for start in range(0, len(records), images_at_once):
+            images = torch.from_numpy(pixels[start : start + images_at_once]).to(self.plan.device)
+            views = self.maker(images)
+            logits = self._forward(views.flatten(0, 1)).unflatten(0, views.shape[:2]).cpu().numpy()
+            encoded = encode_labels(logits, self.plan.profile)
+            probs = decode_probs(encoded, self.plan.profile.space)
+            self.meter.add(logits, probs)
+            self._note_golden(first + start, records.ids[start : start + len(images)], views, probs)
+            parts.append(encoded)
+            on_progress(first + start + len(images), len(self.dataset))
+        dense = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return Records(records.ids, records.labels, records.images, dense)
+
+    def _forward(self, views: Tensor) -> Tensor:
+        """Return logits [views, classes]; every pass has the same shape, the last one padded."""
+        results = []
+        with torch.no_grad(), full_float32():
+            for part in views.split(self.batch):
+                padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, self.batch - len(part)))
+                results.append(self.plan.labeler.network(apply_affine(self.affine, padded))[: len(part)])
+        return torch.cat(results)
+
+    def _note_golden(self, first: int, ids: list[str], views: Tensor, probs: F32) -> None:
+        """Write down the first view of the first record, the middle of the middle, the last of the last."""
+        count = len(self.dataset)
+        wanted = {0: 0, count // 2: self.views // 2, count - 1: self.views - 1}
+        for number, view in wanted.items():
+            if first <= number < first + len(ids):
+                row = number - first
+                label = probs[row, view]
+                self.golden.append(
+                    GoldenView(
+                        id=ids[row],
+                        view=view,
+                        pixels=digest_view(views[row, view].cpu().numpy()),
+                        top_class=int(label.argmax()),
+                        top_prob=min(1.0, float(label.max())),
+                    )
+                )
+
+    def describe(self, digests: Digests) -> Manifest:
+        """Return the manifest of the labelled dataset."""
+        old, plan, description = self.dataset.manifest, self.plan, self.plan.labeler.description
+        labeler = Labeler(
+            network=description.network,
+            weights_digest=plan.labeler.digest,
+            input=self.affine,
+            epochs=description.epochs_done,
+            accuracy=description.accuracy,
+            device=plan.device.type,
+            libraries=library_versions(),
+            labeling_flops=count_flops(description.network) * self.views * len(self.dataset),
+            training_flops=description.training_flops,
+        )
+        labels = Labels(
+            views=plan.grid,
+            space=plan.profile.space,
+            dtype=plan.profile.dtype,
+            logz=plan.profile.logz,
+            profile=plan.profile.name,
+            certificate=self.meter.result(),
+            labeler=labeler,
+            golden=tuple(self.golden),
+            digest=digests.labels or "",
+        )
+        recipe = Recipe(loss="ladd", view_reduction="sum", source="LADD Eq. 5")
+        return old.model_copy(update={"labels": labels, "recipe": recipe, "digest": digests.dataset})
+
+
+def _say_classes_differ(names: tuple[str, ...], manifest: Manifest) -> str:
+    wanted = manifest.classes.names
+    pairs = enumerate(zip(names, wanted, strict=False))
+    first = next((f'number {i} is "{a}" there and "{b}" here' for i, (a, b) in pairs if a != b), "")
+    return (
+        f"the labeler has {len(names)} classes, the dataset {len(wanted)}; {first or 'their numbers differ'}. "
+        'Train one in this order: "ladd train-labeler --for DIR".'
+    )

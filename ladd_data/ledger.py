@@ -1,0 +1,144 @@
+"""The ledger: what a dataset's images, labels and metadata cost in bytes, and the labels in operations.
+
+Three ways to count. `raw`: uint8 pixels and label values as they are, the paper's yardstick. `zip`: the
+same through Deflate, as the paper counts (Sec. 4.2). `stored`: the bytes in this folder's files.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ladd_data.manifest import MANIFEST_PATH
+from ladd_data.png import decode_png
+from ladd_data.shards.card import CARD_PATH
+from ladd_data.shards.folder import SHARDS_PATH, Folder
+from ladd_data.shards.parquet import column_bytes
+
+ZIP_SAMPLE_BYTES = 64 * 2**20
+"""Zip is measured on at most this many raw bytes of images, from the first records on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Bytes of the parts under one way of counting."""
+
+    images: int
+    dense_labels: int
+
+    @property
+    def overhead(self) -> float:
+        """Dense labels as a share of the images."""
+        return self.dense_labels / self.images if self.images else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What a dataset costs.
+
+    hard_labels, views, metadata: bytes of the hard labels (stored), of the views' description (a grid
+    needs none per record) and of README.md, meta/ and the shards' footers.
+    zipped_records: how many records the zip column was measured on; its figures are scaled to all.
+    """
+
+    records: int
+    raw: Counted
+    zip: Counted
+    stored: Counted
+    zipped_records: int
+    hard_labels: int
+    views: int
+    metadata: int
+    files: int
+    labeling_flops: int | None
+    training_flops: int | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain JSON values."""
+
+        def part(counted: Counted) -> dict[str, Any]:
+            return {
+                "images": counted.images,
+                "dense_labels": counted.dense_labels,
+                "percent_of_images": 100 * counted.overhead,
+            }
+
+        return {
+            "records": self.records,
+            "raw": part(self.raw),
+            "zip": {**part(self.zip), "measured_on_records": self.zipped_records},
+            "stored": {
+                **part(self.stored),
+                "percent_of_raw_images": 100 * self.stored.dense_labels / self.raw.images,
+            },
+            "hard_labels": self.hard_labels,
+            "views": self.views,
+            "metadata": self.metadata,
+            "files": self.files,
+            "labeling_flops": self.labeling_flops,
+            "labeler_training_flops": self.training_flops,
+        }
+
+
+def count_ledger(folder: Folder) -> Ledger:
+    """Count a dataset's bytes: raw from the manifest, stored from the files, zip by zipping records."""
+    manifest, labels = folder.manifest, folder.manifest.labels
+    images = manifest.images
+    pixels = images.channels * images.height * images.width
+    per_view = len(manifest.classes.names) * (2 if labels and labels.dtype == "float16" else 4)
+    per_record = labels.count * (per_view + (4 if labels.logz else 0)) if labels else 0
+    raw = Counted(images.count * pixels, images.count * per_record)
+    columns: dict[str, int] = {}
+    for shard in folder.shards:
+        for name, size in column_bytes(folder.path / shard.path).items():
+            columns[name] = columns.get(name, 0) + size
+    stored = Counted(columns["image"], sum(size for name, size in columns.items() if name.startswith("dense_")))
+    files = sum((folder.path / name).stat().st_size for name in _files(folder))
+    zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
+    labeler = labels.labeler if labels else None
+    return Ledger(
+        records=images.count,
+        raw=raw,
+        zip=zipped,
+        stored=stored,
+        zipped_records=measured,
+        hard_labels=columns["label"],
+        views=0,
+        metadata=files - sum(columns.values()),
+        files=files,
+        labeling_flops=labeler.labeling_flops if labeler else None,
+        training_flops=labeler.training_flops if labeler else None,
+    )
+
+
+def _files(folder: Folder) -> list[str]:
+    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, *(shard.path for shard in folder.shards)]
+    return [name for name in present if (folder.path / name).is_file()]
+
+
+def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:
+    """Zip the first records' pixels and labels, and scale to all records."""
+    images = folder.manifest.images
+    pixels: list[bytes] = []
+    dense: list[bytes] = []
+    for _, _, records in folder.records():
+        for row, data in enumerate(records.images[: limit - len(pixels)]):
+            pixels.append(decode_png(data, images.channels, images.height, images.width).tobytes())
+            dense += [values[row].tobytes() for values in records.dense.values()]
+        if len(pixels) >= limit:
+            break
+    measured = len(pixels)
+    scale = images.count / measured
+    return Counted(round(_zip_bytes(pixels) * scale), round(_zip_bytes(dense) * scale)), measured
+
+
+def _zip_bytes(parts: Iterable[bytes]) -> int:
+    """Return the Deflate size of the parts joined, by Python's zipfile with its default level."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", b"".join(parts))
+    with zipfile.ZipFile(buffer) as archive:
+        return archive.getinfo("data").compress_size

@@ -1,0 +1,36 @@
+"""The order of an epoch: a pure function of (seed, epoch, index), the same on every machine and release.
+
+Each index gets a 64-bit key by SplitMix64 and the epoch visits the indices by ascending key. No random
+generator of torch or numpy is involved, because theirs may change between releases.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ladd_data.types import I64
+
+U64 = NDArray[np.uint64]
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> I64:
+    """Return a permutation of 0 .. count-1, int64 [count].
+
+    Args:
+        count: records in the dataset.
+        seed: any integer from 0 to 2**32 - 1.
+        epoch: 0, 1, 2, ...
+    """
+    stream = _mix(np.array([seed], np.uint64)) ^ np.uint64(epoch)
+    keys = _mix(_mix(stream) + np.arange(count, dtype=np.uint64))
+    return np.argsort(keys, kind="stable").astype(np.int64)
+
+
+def _mix(value: U64) -> U64:
+    """SplitMix64's output function (Steele, Lea, Flood 2014): a bijection of 64-bit integers."""
+    with np.errstate(over="ignore"):
+        value = value + np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return value ^ (value >> np.uint64(31))

@@ -1,0 +1,1 @@
+"""The report room: pictures of what a dataset holds."""

@@ -1,0 +1,156 @@
+"""README.md of a dataset: YAML that the Hub and `datasets` read, and a body that people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from ladd_data.manifest import Manifest
+from ladd_data.shards.layout import card_features, layout_of
+
+CARD_PATH = "README.md"
+_SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def card_header(manifest: Manifest, data_bytes: int, download_bytes: int) -> dict[str, Any]:
+    """Return the card's YAML as a dictionary.
+
+    `dataset_info` is whole, splits included: a card with features but without splits loads, but breaks
+    the next person's `push_to_hub`.
+    """
+    count = manifest.images.count
+    size = next((name for limit, name in _SIZE_CATEGORIES if count < limit), "1M<n<10M")
+    split = {"name": "train", "num_bytes": data_bytes, "num_examples": count}
+    header: dict[str, Any] = {
+        "pretty_name": manifest.name,
+        "task_categories": ["image-classification"],
+        "tags": ["dataset-distillation", "soft-labels", "ladd", f"ladd-{manifest.spec_version}"],
+        "size_categories": [size],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
+        "dataset_info": {
+            "features": card_features(layout_of(manifest)),
+            "splits": [split],
+            "download_size": download_bytes,
+            "dataset_size": data_bytes,
+        },
+        "ladd": {"spec_version": manifest.spec_version, "digest": manifest.digest},
+    }
+    return {"license": manifest.license, **header} if manifest.license else header
+
+
+def write_card(manifest: Manifest, data_bytes: int, download_bytes: int) -> str:
+    """Return the text of README.md.
+
+    Args:
+        manifest: what the card tells of.
+        data_bytes: bytes of the records in memory; download_bytes: bytes of the shards.
+    """
+    header = yaml.safe_dump(
+        card_header(manifest, data_bytes, download_bytes), sort_keys=False, allow_unicode=True, width=1000
+    )
+    return f"---\n{header}---\n\n{_body(manifest)}"
+
+
+def read_card_header(text: str) -> dict[str, Any]:
+    """Return the YAML of a card as a dictionary.
+
+    Raises:
+        ValueError: there is no YAML block, or it cannot be parsed.
+    """
+    parts = text.split("---\n", 2)
+    if len(parts) != 3 or parts[0].strip():
+        raise ValueError("no YAML block at the top")
+    try:
+        header = yaml.safe_load(parts[1])
+    except yaml.YAMLError as error:
+        raise ValueError(f"YAML that cannot be parsed ({error})") from error
+    if not isinstance(header, dict):
+        raise ValueError("a YAML block that is not a mapping")
+    return header
+
+
+def _body(manifest: Manifest) -> str:
+    images, labels = manifest.images, manifest.labels
+    kind = "RGB" if images.channels == 3 else "greyscale"
+    lines = [
+        f"# {manifest.name}",
+        "",
+        f"{images.count} distilled images ({images.width}x{images.height} {kind}, {len(manifest.classes.names)} "
+        f"classes), made by {manifest.distillation.method}.",
+    ]
+    if labels is not None:
+        maker = f" by a {labels.labeler.network.name} labeler" if labels.labeler else ""
+        lines[-1] += (
+            f" Each has {labels.count} dense labels{maker}: one soft label per crop of a {labels.views.n}x"
+            f"{labels.views.n} grid, sides {labels.views.ratio} of the image's (LADD, WACV 2025)."
+        )
+    return "\n".join([*lines, "", *_snippets(manifest), *_facts(manifest)])
+
+
+def _snippets(manifest: Manifest) -> list[str]:
+    labels = manifest.labels
+    plain = [
+        "```python",
+        "from datasets import load_dataset",
+        "",
+        'train = load_dataset("PATH_OR_REPO")["train"]',
+    ]
+    if labels is None:
+        plain += ["record = train[0]", 'record["image"], record["label"]  # a PIL image, the hard class']
+    else:
+        column = f"dense_{labels.space}"
+        plain += [
+            f'train = train.with_format("numpy", columns=["{column}"], output_all_columns=True)',
+            "record = train[0]",
+            f'record["image"], record["label"], record["{column}"].shape  '
+            f"# a PIL image, the hard class, ({labels.count}, {len(manifest.classes.names)})",
+        ]
+        if labels.space == "log_probs":
+            plain.append(
+                f'# The column holds log-probabilities: take exp, never softmax of exp, of record["{column}"].'
+            )
+        if labels.space == "probs":
+            plain.append("# The column holds probabilities: never put a softmax on them.")
+    ours = [
+        "import ladd_data as ladd",
+        "",
+        'dataset = ladd.load("PATH")',
+        'for image, label, dense in dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu"):',
+        "    crops = dataset.views(image)  # bit-equal to what the labeler saw",
+    ]
+    return ["## Load it", "", *plain, "```", "", "```python", *ours, "```", ""]
+
+
+def _facts(manifest: Manifest) -> list[str]:
+    images, error = manifest.images, manifest.images.quantization.error
+    facts = {
+        "Classes, in label order": ", ".join(manifest.classes.names[:20])
+        + (f" ... {len(manifest.classes.names)} in all" if len(manifest.classes.names) > 20 else ""),
+        "Stored pixel to model input": f"scale {_short(images.affine.scale)}, offset {_short(images.affine.offset)}",
+        "Whitening": images.whitening,
+        "Cost of uint8": f"{images.quantization.mode}: RMSE {error.rmse:.2g}, max {error.max_abs:.2g}, "
+        f"{error.clipped_share:.1%} clipped",
+        "Dataset digest": f"`{manifest.digest}`",
+    }
+    if manifest.labels is not None:
+        certificate = manifest.labels.certificate
+        facts["Error of stored labels"] = (
+            f"total variation {certificate.mean_tv:.2g} mean, {certificate.max_tv:.2g} max; "
+            f"top-1 agreement {certificate.top1_agreement:.2%}"
+        )
+    table = [
+        "## Facts",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in facts.items()),
+        "",
+    ]
+    if manifest.citation:
+        table += ["## Citation", "", "```", manifest.citation, "```", ""]
+    return table
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"

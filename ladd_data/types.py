@@ -1,0 +1,67 @@
+"""Names for the arrays that travel through the package, and the two things a reader hands out.
+
+The ground floor: imports nothing of ours, and torch only for the type checker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+U8 = NDArray[np.uint8]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+LabelSpace = Literal["probs", "log_probs", "logits"]
+"""What the numbers of a soft label are; the column name `dense_<space>` says it on disk."""
+
+Level = Literal["metadata", "structure", "full"]
+"""How deep a validation looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image with all its labels.
+
+    id: the record's name, unique in the dataset.
+    image: uint8 [channels, height, width], the stored pixels.
+    label: the hard class, 0 .. classes-1.
+    dense_labels: float32 [views, classes], probabilities, each row sums to 1; None before labeling.
+    """
+
+    id: str
+    image: Tensor
+    label: int
+    dense_labels: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One training batch; unpacks as `image, label, dense = batch`.
+
+    image: uint8 [batch, channels, height, width], the stored pixels.
+    label: int64 [batch], the hard classes.
+    dense: float32 [batch, views, classes], probabilities; None for a dataset without dense labels.
+    index: int64 [batch], position of each record in the dataset.
+    """
+
+    image: Tensor
+    label: Tensor
+    dense: Tensor | None
+    index: Tensor
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        yield self.image
+        yield self.label
+        yield self.dense
+
+    def __len__(self) -> int:
+        return len(self.label)
