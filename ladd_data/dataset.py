@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ladd_data.encodings import FloatArray, decode_probs
+from ladd_data.encodings import FloatArray
 from ladd_data.errors import DatasetError, Problem, UsageError
+from ladd_data.loaders.decode import decode_probs
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.manifest import Grid, Manifest
 from ladd_data.png import decode_png
@@ -81,13 +83,13 @@ class Dataset:
         if not -len(self) <= index < len(self):
             raise IndexError(f"record {index} of {len(self)}")
         index %= len(self)
-        group = next(g for g, (start, stop, *_) in enumerate(self._groups) if start <= index < stop)
+        group = bisect_right(self._groups, index, key=lambda group: group[0]) - 1
         records, row = self._read_group(group), index - self._groups[group][0]
-        image = torch.from_numpy(self._decode(records, row, self._groups[group][2]))
-        dense = None
-        if self.manifest.labels is not None:
-            one = {name: values[row : row + 1] for name, values in records.dense.items()}
-            dense = torch.from_numpy(decode_probs(one, self.manifest.labels.space)[0].copy())
+        image = torch.from_numpy(self._decode(records, row, self._groups[group][1]))
+        dense, labels = None, self.manifest.labels
+        if labels is not None:
+            stored = torch.from_numpy(records.dense[f"dense_{labels.space}"][row].copy())
+            dense = decode_probs(stored, labels.space)
         return Record(records.ids[row], image, int(records.labels[row]), dense)
 
     def views(self, images: Tensor, views: Sequence[int] | None = None, *, normalize: bool = True) -> Tensor:
@@ -165,18 +167,18 @@ class Dataset:
             first += len(records)
 
     @cached_property
-    def _groups(self) -> list[tuple[int, int, Shard, int]]:
-        """Row groups as (first record, one past the last, shard, number in the shard)."""
+    def _groups(self) -> list[tuple[int, Shard, int]]:
+        """Row groups as (first record, shard, number in the shard)."""
         groups, start = [], 0
         for shard in self.folder.shards:
             for number, rows in enumerate(read_group_sizes(self.folder.path / shard.path)):
-                groups.append((start, start + rows, shard, number))
+                groups.append((start, shard, number))
                 start += rows
         return groups
 
     def _read_group(self, group: int) -> Records:
         if self._group is None or self._group[0] != group:
-            shard, number = self._groups[group][2:]
+            _, shard, number = self._groups[group]
             try:
                 records = next(read_records(self.folder.path / shard.path, self.folder.layout, [number]))
             except ValueError as error:

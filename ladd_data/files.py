@@ -106,7 +106,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UsageError: the target exists and `overwrite` is not set, or another run is writing it.
     """
-    target = Path(os.path.abspath(target))
+    target = target.resolve()
     _restore_old(target)
     _refuse_target(target, overwrite)
     partial = target.with_name(f".{target.name}.partial")
@@ -134,7 +134,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _refuse_target(target: Path, overwrite: bool) -> None:
-    if target.is_symlink() or (target.exists() and not target.is_dir()):
+    if target.exists() and not target.is_dir():
         raise UsageError(f"{target}: exists and is not a folder. Choose another -o.")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise UsageError(f"{target}: exists already. Choose another -o, or add --overwrite to replace it.")

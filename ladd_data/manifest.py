@@ -273,12 +273,11 @@ def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
         document = parse_json_strictly(data)
     except ValueError as error:
         raise _refusal("LADD-010", where, str(error), "a JSON object", _RESTORE) from error
-    newer = _check_version(document, where)
+    if _check_version(document, where):
+        _drop_unknown_keys(document)
     try:
         return Manifest.model_validate_json(canonical_json(document))
     except ValidationError as error:
-        if newer and (known := _without_unknown_keys(document, error)) is not None:
-            return parse_manifest(canonical_json(known), where)
         raise DatasetError(_problems(error, where)) from error
 
 
@@ -311,17 +310,18 @@ def _check_version(document: Any, where: str) -> bool:
     return minor > known_minor
 
 
-def _without_unknown_keys(document: Any, error: ValidationError) -> Any | None:
-    """Drop the keys that only a newer reader knows; None where something else is wrong, too."""
-    if any(item["type"] != "extra_forbidden" for item in error.errors()):
-        return None
-    for item in error.errors():
-        *parents, key = item["loc"]
-        part = document
-        for step in parents:
-            part = part[step]
-        del part[key]
-    return document
+def _drop_unknown_keys(document: Any) -> None:
+    """Take out the keys that only a newer reader knows."""
+    try:
+        Manifest.model_validate_json(canonical_json(document))
+    except ValidationError as error:
+        for item in error.errors():
+            if item["type"] == "extra_forbidden":
+                *parents, key = item["loc"]
+                part = document
+                for step in parents:
+                    part = part[step]
+                del part[key]
 
 
 def _problems(error: ValidationError, where: str) -> list[Problem]:

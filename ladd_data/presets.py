@@ -43,7 +43,8 @@ CLASS_LISTS: dict[str, Classes] = {
     "cifar10": Classes(names=tuple(_CIFAR10.split()), source="cifar10"),
     "imagenette": _imagenet(
         "0 217 482 491 497 566 569 571 574 701",
-        "tench/English springer/cassette player/chain saw/church/French horn/garbage truck/gas pump/golf ball/parachute",
+        "tench/English springer/cassette player/chain saw/church/French horn/garbage truck/gas pump/golf ball/"
+        "parachute",
     ),
     "imagewoof": _imagenet(
         "193 182 258 162 155 167 159 273 207 229",

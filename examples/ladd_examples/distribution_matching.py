@@ -53,7 +53,8 @@ def distill(real: Tensor, labels: Tensor, ipc: int, iterations: int, lr: float) 
     """Return the synthetic images, float32 [classes * ipc, 3, 32, 32], class by class.
 
     Args:
-        real: float32 [n, 3, 32, 32], normalised; labels: int64 [n].
+        real: float32 [n, 3, 32, 32], normalised.
+        labels: int64 [n], their classes.
         ipc: images per class.
         iterations: random networks to match under, one step each.
         lr: step size on the pixels.
@@ -69,7 +70,7 @@ def distill(real: Tensor, labels: Tensor, ipc: int, iterations: int, lr: float) 
         mean = features(synthetic).unflatten(0, (CLASSES, ipc)).mean(1)
         loss = (target - mean).square().sum()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
         _show(step + 1, iterations, float(loss.detach()))
     return synthetic.detach()

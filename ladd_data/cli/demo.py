@@ -52,7 +52,8 @@ def demo(
     _run(f"python -m ladd_examples.distribution_matching {_q(out / 'run')} --ipc {ipc} --iterations 60")
     _step("2. Convert what it left on disk; what the files do not say is asserted")
     _run(
-        f"ladd convert mtt {_q(out / 'run')} --classes digits --normalization half --name digits-ladd -o {_q(distilled)}"
+        f"ladd convert mtt {_q(out / 'run')} --classes digits --normalization half --name digits-ladd "
+        f"-o {_q(distilled)}"
     )
     _step("3. Train the labeler on the real training images")
     _run(

@@ -12,7 +12,9 @@ from ladd_data.cli.console import AsJson, Device, choose_device, print_json, pro
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
+    from ladd_data.dataset import Dataset
     from ladd_data.deploy.train import Results, SeedResult
+    from ladd_data.manifest import Network
 
 
 def train(
@@ -45,18 +47,12 @@ def train(
     from ladd_data.dataset import load
     from ladd_data.deploy.train import TrainingPlan, train_students
     from ladd_data.files import canonical_json, write_atomically
-    from ladd_data.manifest import Network
     from ladd_data.sources import load_images, match_classes
 
     if not lr > 0:
         raise UsageError(f"--lr {lr}: expected more than 0.")
     dataset = load(directory)
     images = dataset.manifest.images
-    if images.height != images.width:
-        raise UsageError(f"{directory}: has {images.width}x{images.height} images; networks here take squares.")
-    network = Network(
-        name=model, width=width, classes=len(dataset.classes), channels=images.channels, size=images.height
-    )
     plan = TrainingPlan(
         loss=recipe,
         view_reduction=view_reduction,
@@ -77,7 +73,7 @@ def train(
     with progress_bar("training") as bar:
         results = train_students(
             dataset,
-            network,
+            _network(dataset, model, width),
             plan,
             real,
             seeds,
@@ -85,16 +81,28 @@ def train(
             on_step=lambda seed, step, steps: bar(seed * steps + step, seeds * steps),
             on_seed=on_seed,
         )
-    document = _document(results)
     if out is not None:
-        write_atomically(out, canonical_json(document))
-    if json:
-        print_json(document)
-    else:
-        typer.echo(
-            f"{plan.loss}: {100 * results.mean:.2f} +- {100 * results.std:.2f} % over {seeds} seeds, "
-            f"{results.val_images} images of {results.val}"
-        )
+        write_atomically(out, canonical_json(_document(results)))
+    _print(results, json)
+
+
+def _network(dataset: Dataset, name: str, width: int) -> Network:
+    from ladd_data.manifest import Network
+
+    images = dataset.manifest.images
+    if images.height != images.width:
+        raise UsageError(f"the dataset has {images.width}x{images.height} images; networks here take squares.")
+    return Network(name=name, width=width, classes=len(dataset.classes), channels=images.channels, size=images.height)
+
+
+def _print(results: Results, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(results))
+        return
+    typer.echo(
+        f"{results.plan.loss}: {100 * results.mean:.2f} +- {100 * results.std:.2f} % over {len(results.seeds)} seeds, "
+        f"{results.val_images} images of {results.val}"
+    )
 
 
 def _document(results: Results) -> dict[str, object]:

@@ -150,7 +150,7 @@ def _train_one(
                 group["lr"] = learning_rate(plan, step, steps)
             loss = loss_of(network, batch.image, batch.label, batch.dense, dataset)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimizer.step()
             step += 1
             on_step(seed, step, steps)

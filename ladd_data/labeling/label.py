@@ -144,7 +144,7 @@ class _LabelRun:
         for start in range(0, len(records), images_at_once):
             images = torch.from_numpy(pixels[start : start + images_at_once]).to(self.plan.device)
             views = self.maker(images)
-            logits = self._forward(views.flatten(0, 1)).unflatten(0, views.shape[:2]).cpu().numpy()
+            logits = self._forward(views.flatten(0, 1)).reshape(*views.shape[:2], -1).cpu().numpy()
             encoded = encode_labels(logits, self.plan.profile)
             probs = decode_probs(encoded, self.plan.profile.space)
             self.meter.add(logits, probs)
@@ -158,7 +158,7 @@ class _LabelRun:
         """Return logits [views, classes]; every pass has the same shape, the last one padded."""
         results = []
         with torch.no_grad(), full_float32():
-            for part in views.split(self.batch):
+            for part in torch.split(views, self.batch):
                 padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, self.batch - len(part)))
                 results.append(self.plan.labeler.network(apply_affine(self.affine, padded))[: len(part)])
         return torch.cat(results)

@@ -78,7 +78,7 @@ def train_labeler(
     for epoch in range(settings.epochs):
         with full_float32():
             order = torch.from_numpy(epoch_order(len(labels), settings.seed, epoch)).to(device)
-            batches = ((pixels[index], labels[index]) for index in order.split(settings.batch_size))
+            batches = ((pixels[index], labels[index]) for index in torch.split(order, settings.batch_size))
             loss = _one_epoch(network, optimizer, affine, batches)
             history.append(accuracy(network, held_out.images, held_out.labels, affine, device))
         if not math.isfinite(loss):
@@ -113,7 +113,7 @@ def _one_epoch(
     for pixels, labels in batches:
         loss = functional.cross_entropy(network(apply_affine(affine, pixels)), labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimizer.step()
         total, count = total + float(loss.detach()) * len(labels), count + len(labels)
     return total / count

@@ -22,8 +22,8 @@ def epoch_order(count: int, seed: int, epoch: int) -> I64:
         seed: any integer from 0 to 2**32 - 1.
         epoch: 0, 1, 2, ...
     """
-    stream = _mix(np.array([seed], np.uint64)) ^ np.uint64(epoch)
-    keys = _mix(_mix(stream) + np.arange(count, dtype=np.uint64))
+    stream = _mix(_mix(np.array([seed], np.uint64)) ^ np.array([epoch], np.uint64))
+    keys = _mix(np.arange(count, dtype=np.uint64) + stream)
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ladd_data.errors import UsageError
+from ladd_data.loaders.decode import decode_probs
 from ladd_data.loaders.order import epoch_order
 from ladd_data.types import Batch, LabelSpace
 
@@ -78,12 +79,3 @@ class ResidentLoader:
         if self.dense is not None and self.space is not None:
             dense = decode_probs(self.dense.index_select(0, index), self.space)
         return Batch(self.images.index_select(0, index), self.labels.index_select(0, index), dense, index)
-
-
-def decode_probs(stored: Tensor, space: LabelSpace) -> Tensor:
-    """Turn stored dense labels [..., classes] into probabilities, float32, rows summing to 1.
-
-    Source: spec/ladd-1.0.md, LADD-032; the numpy twin is `ladd_data.encodings.decode_probs`.
-    """
-    wide = stored.to(torch.float32)
-    return wide if space == "probs" else torch.softmax(wide, dim=-1)

@@ -44,7 +44,8 @@ def write_card(manifest: Manifest, data_bytes: int, download_bytes: int) -> str:
 
     Args:
         manifest: what the card tells of.
-        data_bytes: bytes of the records in memory; download_bytes: bytes of the shards.
+        data_bytes: bytes of the records in memory.
+        download_bytes: bytes of the shards.
     """
     header = yaml.safe_dump(
         card_header(manifest, data_bytes, download_bytes), sort_keys=False, allow_unicode=True, width=1000
@@ -117,8 +118,10 @@ def _snippets(manifest: Manifest) -> list[str]:
         "",
         'dataset = ladd.load("PATH")',
         'for image, label, dense in dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu"):',
-        "    crops = dataset.views(image)  # bit-equal to what the labeler saw",
+        "    x = dataset.model_input(image)  # float32, normalised",
     ]
+    if labels is not None:
+        ours.append("    crops = dataset.views(image)  # the same for every view, bit-equal to what the labeler saw")
     return ["## Load it", "", *plain, "```", "", "```python", *ours, "```", ""]
 
 

@@ -8,20 +8,19 @@ shard of another version or an edited metadata file is named before any record i
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import canonical_json, parse_json_strictly, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest, parse_manifest
-from ladd_data.shards.layout import Layout, Records, layout_of
-from ladd_data.shards.parquet import FOOTER_KEY, check_columns, read_footer, read_records
+from ladd_data.shards.layout import Layout, Records, footer_features, layout_of
+from ladd_data.shards.parquet import FEATURES_KEY, FOOTER_KEY, check_columns, read_footer, read_records
 
 SHARDS_PATH = "meta/shards.json"
 _AGAIN = "Download or write the dataset again."
@@ -119,7 +118,7 @@ def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
     """Compare the shards with the shard list and the manifest; an empty list means they agree."""
     problems = _check_list(folder)
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda item: _check_shard(folder, *item, verify), enumerate(folder.shards)):
+        for found in pool.map(lambda index: _check_shard(folder, index, verify), range(len(folder.shards))):
             problems += found
     return problems
 
@@ -141,7 +140,8 @@ def _check_list(folder: Folder) -> list[Problem]:
     return problems
 
 
-def _check_shard(folder: Folder, index: int, shard: Shard, verify: bool) -> list[Problem]:
+def _check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
+    shard = folder.shards[index]
     path = folder.path / shard.path
     if path.is_symlink() or not path.is_file():
         return [_bad("LADD-002", shard.path, "no such file", f"the shard that {SHARDS_PATH} lists")]
@@ -161,13 +161,16 @@ def _check_footer(folder: Folder, index: int, shard: Shard) -> list[Problem]:
         return [_bad("LADD-020", shard.path, str(error), "the columns of the manifest")]
     if rows != shard.rows:
         return [_bad("LADD-021", shard.path, f"{rows} rows", f"{shard.rows}, as {SHARDS_PATH} says")]
+    if _parse(keys.get(FEATURES_KEY, b"")) != footer_features(folder.layout):
+        found = 'a footer key "huggingface" that is missing or has other features'
+        return [_bad("LADD-006", shard.path, found, "the features of the manifest")]
     if FOOTER_KEY not in keys:
         found = 'no footer key "ladd": other tools wrote this file'
         return [_bad("LADD-005", shard.path, found, "a shard written by this format's tools")]
+    footer = _parse(keys[FOOTER_KEY])
     try:
-        footer = json.loads(keys[FOOTER_KEY])
         manifest, digest, place = footer["manifest"], footer["manifest_sha256"], footer["shard"]
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return [_bad("LADD-005", shard.path, 'a footer key "ladd" that cannot be read', "JSON of the spec")]
     if place != {"index": index, "count": len(folder.shards)}:
         return [_bad("LADD-005", shard.path, f"shard {place}", f"number {index} of {len(folder.shards)}")]
@@ -178,6 +181,14 @@ def _check_footer(folder: Folder, index: int, shard: Shard) -> list[Problem]:
         found = f"a manifest that differs from the one in {shard.path} at {where}"
         return [Problem("LADD-005", MANIFEST_PATH, found, "the same manifest in every shard", fix)]
     return []
+
+
+def _parse(value: bytes) -> Any:
+    """Return a footer key's JSON, or None where it is none."""
+    try:
+        return parse_json_strictly(value)
+    except ValueError:
+        return None
 
 
 def _first_difference(left: object, right: object, path: str = "") -> str:

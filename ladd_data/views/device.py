@@ -25,7 +25,8 @@ class ViewMaker:
 
         Args:
             spec: the grid of views.
-            height, width: size of the images, and of the views.
+            height: rows of the images, and of the views.
+            width: columns of the images, and of the views.
             device: where the images will be.
         """
         self.spec, self.height, self.width = spec, height, width

@@ -1,0 +1,172 @@
+"""Conformance checks: all that an implementation of one of our contracts must do, as functions for tests.
+
+A converter's test is one call: `check_converter(MyConverter(), path, answers, tmp_path)`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from pydantic import JsonValue
+
+from ladd_data.convert import Answers, Converter, Distilled, convert, list_converters, prepare
+from ladd_data.dataset import load
+from ladd_data.files import canonical_json
+from ladd_data.manifest import Images, Manifest
+from ladd_data.types import F32, U8
+from ladd_data.validation import validate
+
+TOLERANCE = 1e-6
+"""Relative difference allowed between a recorded error and the one computed here."""
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+
+def check_converter(converter: Converter, path: Path, answers: Answers, tmp_path: Path) -> Manifest:
+    """Convert a run that the converter should accept, and check all that a converter must deliver.
+
+    Args:
+        converter: under test.
+        path: a run, or a file of one.
+        answers: what a person would say of it; complete.
+        tmp_path: an empty folder; the dataset is written to `tmp_path / "dataset"`.
+
+    Returns:
+        The manifest written, for checks of your own.
+
+    Raises:
+        AssertionError: the first breach of the contract, with what was found and expected.
+        LaddError: the converter refused the run.
+    """
+    _check_name(converter)
+    _check_detect(converter, path, tmp_path)
+    distilled = converter.read(path, answers)
+    _check_arrays(distilled)
+    _check_same(distilled, converter.read(path, answers))
+    _check_facts(distilled, answers)
+    target = tmp_path / "dataset"
+    manifest = convert(prepare(distilled, "conformance"), target)
+    report = validate(target, "full")
+    _require(report.valid, "the written dataset is not valid:\n  " + "\n  ".join(map(str, report.problems)))
+    _check_written(distilled, target)
+    return manifest
+
+
+def _check_name(converter: Converter) -> None:
+    name, cls = converter.name, type(converter)
+    _require(isinstance(converter, Converter), f"{cls.__name__} lacks name, summary, detect or read")
+    _require(_SLUG.fullmatch(name) is not None, f"name {name!r} is not a slug: lower-case letters, digits, - and _")
+    point = list_converters().get(name)
+    _require(point is None or point.load() is cls, f'name "{name}" belongs to {point and point.value}; choose another')
+    _require(converter.summary.strip() != "", "summary is empty")
+    _require("\n" not in converter.summary, "summary has more than one line")
+
+
+def _check_detect(converter: Converter, path: Path, tmp_path: Path) -> None:
+    reason = converter.detect(path)
+    _require(reason is None or (isinstance(reason, str) and bool(reason)), f"detect({path}) returned {reason!r}")
+    unrelated = tmp_path / "unrelated"
+    unrelated.mkdir(exist_ok=True)
+    (unrelated / "notes.txt").write_text("Nothing was distilled here.")
+    for other in (unrelated, unrelated / "notes.txt", unrelated / "missing"):
+        try:
+            reason = converter.detect(other)
+        except Exception as error:
+            raise AssertionError(f"detect raised {error!r} on {other}, which is not its own; expected None") from error
+        _require(reason is None, f"detect took {other} for its own: {reason!r}; expected None")
+
+
+def _check_arrays(distilled: Distilled) -> None:
+    images, labels = distilled.images, distilled.labels
+    found = f"{images.dtype} {list(images.shape)}"
+    _require(images.dtype == np.float32 and images.ndim == 4, f"images are {found}; expected float32 [n, c, h, w]")
+    _require(bool(np.isfinite(images).all()), "images hold NaN or infinity")
+    found = f"{labels.dtype} {list(labels.shape)}"
+    fits = labels.dtype == np.int64 and labels.shape == images.shape[:1]
+    _require(fits, f"labels are {found}; expected int64 [{len(images)}]")
+    classes = len(distilled.classes.names)
+    inside = bool(((labels >= 0) & (labels < classes)).all())
+    _require(inside, f"labels {labels.min()} .. {labels.max()} are not all in 0 .. {classes - 1}")
+    whitened = distilled.whitening == "zca"
+    _require(not whitened or distilled.normalization is None, "whitened images have no normalization; expected None")
+
+
+def _check_same(first: Distilled, second: Distilled) -> None:
+    for what in ("images", "labels"):
+        same = np.array_equal(getattr(first, what), getattr(second, what))
+        _require(same, f"reading twice gave other {what}")
+    for what in ("method", "repository", "classes", "normalization", "whitening", "files", "read", "asserted"):
+        one, other = getattr(first, what), getattr(second, what)
+        _require(one == other, f"reading twice gave other {what}: {one!r}, then {other!r}")
+
+
+def _check_facts(distilled: Distilled, answers: Answers) -> None:
+    _require(bool(distilled.files), "files is empty; expected every file that was read")
+    for file in distilled.files:
+        _require(file.is_file(), f"files lists {file}, which is not a file")
+    read, asserted = distilled.read, distilled.asserted
+    both = sorted(read.keys() & asserted.keys())
+    _require(not both, f"{both} are in both read and asserted; a fact has one source")
+    for key, said in _answered(answers).items():
+        _require(key not in read, f'"{key}" was answered, so it belongs in asserted, not in read')
+        _require(key in asserted, f'"{key}" was answered and is missing in asserted')
+        _require(asserted[key] == said, f'asserted["{key}"] is {asserted[key]!r}; the person said {said!r}')
+    if answers.classes is not None:
+        _require(distilled.classes == answers.classes, f"classes are {distilled.classes}, not those answered")
+    if answers.normalization is not None:
+        found = distilled.normalization
+        _require(found == answers.normalization, f"normalization is {found}, not the one answered")
+    for what, facts in (("read", read), ("asserted", asserted)):
+        try:
+            canonical_json(facts)
+        except (TypeError, ValueError) as error:
+            raise AssertionError(f"{what} does not fit into JSON: {error}") from error
+
+
+def _answered(answers: Answers) -> Mapping[str, JsonValue]:
+    """Return each answer given, in the form `asserted` must hold it: class names, numbers, words, file names."""
+    given: dict[str, JsonValue] = {}
+    if answers.classes is not None:
+        given["classes"] = list(answers.classes.names)
+    if answers.normalization is not None:
+        given["normalization"] = answers.normalization.model_dump(mode="json")
+    if answers.whitening is not None:
+        given["whitening"] = answers.whitening
+    for key, file in (("images", answers.images), ("labels", answers.labels)):
+        if file is not None:
+            given[key] = file.name
+    return given
+
+
+def _check_written(distilled: Distilled, target: Path) -> None:
+    dataset = load(target)
+    stored, images = dataset.arrays, dataset.manifest.images
+    _require(np.array_equal(stored.labels, distilled.labels), "written labels, or their order, are not the source's")
+    ids = [f"{number:06d}" for number in range(len(distilled.labels))]
+    _require(stored.ids == ids, f"written ids begin {stored.ids[:3]}; expected positions in the source, {ids[:3]}")
+    error = np.abs(_to_model_input(images, stored.images).astype(np.float64) - distilled.images)
+    if distilled.normalization is not None:
+        error *= np.asarray(distilled.normalization.std, np.float64)[:, None, None]
+    recorded, worst = images.quantization.error, float(error.max())
+    limit = recorded.max_abs * (1 + TOLERANCE)
+    _require(worst <= limit, f"a pixel is off by {worst:.9g}; the manifest says at most {recorded.max_abs:.9g}")
+    rmse = math.sqrt(float(np.mean(np.square(error))))
+    close = math.isclose(rmse, recorded.rmse, rel_tol=TOLERANCE, abs_tol=1e-12)
+    _require(close, f"the RMSE is {rmse:.9g}; the manifest says {recorded.rmse:.9g}")
+
+
+def _to_model_input(images: Images, pixels: U8) -> F32:
+    """Apply the manifest's affine map as the spec states it, on its own: scale * pixel + offset in float32."""
+    out = np.empty(pixels.shape, np.float32)
+    for channel, (scale, offset) in enumerate(zip(images.affine.scale, images.affine.offset, strict=True)):
+        out[:, channel] = np.float32(scale) * pixels[:, channel].astype(np.float32) + np.float32(offset)
+    return out
+
+
+def _require(held: bool, message: str) -> None:
+    if not held:
+        raise AssertionError(message)

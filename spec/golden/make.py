@@ -1,0 +1,76 @@
+"""Write the golden vectors of the spec: `python spec/golden/make.py`. A test fails when they are stale."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from ladd_data.encodings import PROFILES, decode_probs, encode_labels
+from ladd_data.files import canonical_json, write_atomically
+from ladd_data.types import F32, U8
+from ladd_data.views.geometry import axis, boxes, grid
+from ladd_data.views.reference import reference_view
+
+HERE = Path(__file__).parent
+VIEW_CASES = [(5, "5/8", size) for size in (32, 64, 96, 128, 224, 256)]
+VIEW_CASES += [(5, "5/8", 50), (7, "1/2", 128), (3, "3/4", 33), (1, "2/3", 32), (2, "1/1", 16)]
+
+
+def golden_image(size: int) -> U8:
+    """Return the test picture, uint8 [3, size, size]: pixel = (7 y + 13 x + 101 c + x y mod 251) mod 256."""
+    y, x = np.mgrid[:size, :size]
+    channels = [(7 * y + 13 * x + 101 * c + (x * y) % 251) % 256 for c in range(3)]
+    return np.stack(channels).astype(np.uint8)
+
+
+def golden_logits() -> F32:
+    """Return test logits, float32 [1, 4, 10]: quarter steps from confident to flat, one far-off class."""
+    steps = (np.arange(40).reshape(1, 4, 10) * 37 % 41 - 20) / 4
+    scale = np.array([4.0, 1.0, 0.25, 0.0]).reshape(1, 4, 1)
+    return np.asarray(steps * scale, np.float32)
+
+
+def view_vectors() -> list[dict[str, object]]:
+    """Return, for each case, geometry and the SHA-256 of all views in order, little-endian float32."""
+    vectors: list[dict[str, object]] = []
+    for n, ratio, size in VIEW_CASES:
+        spec, image = grid(n, ratio), golden_image(size)
+        views = [reference_view(spec, image, view) for view in range(n * n)]
+        line = axis(spec, size)
+        vectors.append(
+            {
+                "n": n,
+                "ratio": ratio,
+                "size": size,
+                "side": line.side,
+                "offsets": list(line.offsets),
+                "last_box": [getattr(boxes(spec, size, size)[-1], name) for name in ("y", "x", "height", "width")],
+                "first_values": [float(value) for value in views[0][0, 0, :4]],
+                "sha256": hashlib.sha256(np.stack(views).astype("<f4").tobytes()).hexdigest(),
+            }
+        )
+    return vectors
+
+
+def label_vectors() -> list[dict[str, object]]:
+    """Return, for each profile, the stored bytes and the first probabilities they decode to."""
+    vectors: list[dict[str, object]] = []
+    for name, profile in PROFILES.items():
+        columns = encode_labels(golden_logits(), profile)
+        probs = decode_probs(columns, profile.space)
+        stored = {key: values.astype(values.dtype.newbyteorder("<")).tobytes().hex() for key, values in columns.items()}
+        rounded = [[round(float(p), 6) for p in row] for row in probs[0]]
+        vectors.append({"profile": name, "columns": stored, "probs": rounded})
+    return vectors
+
+
+def main() -> None:
+    """Write both files."""
+    write_atomically(HERE / "views.json", canonical_json(view_vectors()))
+    write_atomically(HERE / "labels.json", canonical_json(label_vectors()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,456 @@
+"""The MTT converter, on genuine runs where shared/ has them, and on files made by hand everywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import random
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ladd_converters.mtt import MttConverter
+from ladd_converters.torch_files import read_tensor
+
+from ladd_data import Answers, Classes, ConvertError, LaddError, Normalization, UsageError
+from ladd_data.cli import main
+from ladd_data.convert import prepare
+from ladd_data.pixels import CLIP_RMSE_LIMIT
+from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS
+from ladd_data.testing import check_converter
+
+UPSTREAM = Path(__file__).parents[3] / "shared" / "upstream"
+genuine = pytest.mark.skipif(not UPSTREAM.is_dir(), reason=f"no genuine runs: {UPSTREAM} is absent")
+MTT, BENCH = UPSTREAM / "mtt", UPSTREAM / "mtt/thirdparty-dcbench"
+NAN_RUN = MTT / "cpu-nan-ipc1/logged_files/CIFAR10/cpu-nan-ipc1"
+CIFAR = Answers(normalization=NORMALIZATIONS["cifar10"], classes=CLASS_LISTS["cifar10"])
+ABC = Classes(names=("a", "b", "c"))
+HAND = Answers(normalization=NORMALIZATIONS["half"], classes=ABC)
+LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
+IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+SYSTEM = f"{os.system.__module__}.system"
+
+
+def cifar(whitening: Any) -> Answers:
+    return Answers(classes=CLASS_LISTS["cifar10"], whitening=whitening)
+
+
+def save_run(folder: Path, images: object = IMAGES, labels: object = LABELS, it: str = "best") -> Path:
+    """Write a run as MTT does; bytes go to disk as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in ((f"images_{it}.pt", images), (f"labels_{it}.pt", labels)):
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            torch.save(content, folder / name)
+    return folder
+
+
+def save_zca_run(folder: Path) -> Path:
+    """Write a run with --zca whose best iteration is 20; iteration 3 sorts after it and is another one."""
+    for it, shift in (("20", 1.0), ("3", 0.5), ("best", 1.0)):
+        save_run(folder, IMAGES * shift, it=it)
+    torch.save(IMAGES * 0.25, folder / "images_zca_20.pt")
+    torch.save(IMAGES * 0.125, folder / "images_zca_3.pt")
+    return folder
+
+
+def torch_bytes(content: object, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **how)
+    return buffer.getvalue()
+
+
+def deflate(data: bytes) -> bytes:
+    """Pack a torch zip file again, with compression."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
+
+
+def refusal(path: Path, answers: Answers) -> LaddError:
+    with pytest.raises(LaddError) as error:
+        prepare(MttConverter().read(path, answers), "refused")
+    return error.value
+
+
+def ladd(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["ladd", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0)
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+# Genuine runs
+
+
+@genuine
+@pytest.mark.parametrize(
+    ("path", "answers", "count", "iteration"),
+    [
+        (MTT / "ipc1", CIFAR, 10, "best"),
+        (BENCH / "TM/CIFAR10/IPC1", CIFAR, 10, "best"),
+        (BENCH / "TM/CIFAR10/IPC10", CIFAR, 100, "best"),
+        (BENCH / "TrajectoryMatching/CIFAR10/IPC10/NO_ZCA/images_5000.pt", CIFAR, 100, "5000"),
+        (BENCH / "TrajectoryMatching/CIFAR10/IPC1/ZCA/images_zca_5000.pt", cifar("dewhitened"), 10, "5000"),
+        (MTT / "ipc1-zca", cifar("whitened"), 10, "best"),
+        (MTT / "ipc1-zca", cifar("dewhitened"), 10, "6"),
+        (NAN_RUN, CIFAR, 10, "best"),
+    ],
+    ids=lambda value: f"{value.parent.name}/{value.name}" if isinstance(value, Path) else None,
+)
+def test_genuine_runs_convert(tmp_path: Path, path: Path, answers: Answers, count: int, iteration: str) -> None:
+    manifest = check_converter(MttConverter(), path, answers, tmp_path)
+
+    assert (manifest.images.count, manifest.distillation.ipc) == (count, count // 10)
+    assert manifest.distillation.read["iteration"] == iteration
+    assert manifest.images.whitening == ("zca" if answers.whitening == "whitened" else "none")
+
+
+@genuine
+def test_the_dewhitened_pixels_are_of_the_iteration_that_equals_the_best() -> None:
+    run = MTT / "ipc1-zca/logged_files/CIFAR10/ipc1-zca"
+
+    distilled = MttConverter().read(run, cifar("dewhitened"))
+
+    assert distilled.files == (run / "images_zca_6.pt", run / "labels_best.pt")
+    assert torch.equal(read_tensor(run / "images_6.pt"), read_tensor(run / "images_best.pt"))
+    assert distilled.normalization == NORMALIZATIONS["none"]
+
+
+@genuine
+@pytest.mark.parametrize("name", ["images_2.pt", "images_4.pt"])
+def test_genuine_nan_files_are_refused_beside_a_good_best(name: str) -> None:
+    error = refusal(NAN_RUN / name, CIFAR)
+
+    assert isinstance(error, ConvertError) and "10 of 10 images" in str(error)
+
+
+@genuine
+@pytest.mark.parametrize(
+    ("images", "labels", "found"),
+    [
+        ("IPC10/ZCA/images_5000.pt", "IPC10/ZCA/labels_best_ipc10.pt", "100 images and 500 labels"),
+        ("IPC10/NO_ZCA/images_5000.pt", "IPC1/ZCA/labels_5000.pt", "100 images and 10 labels"),
+    ],
+)
+def test_genuine_length_mismatches_are_refused(images: str, labels: str, found: str) -> None:
+    folder = BENCH / "TrajectoryMatching/CIFAR10"
+    pair = Answers(CIFAR.normalization, CIFAR.classes, images=folder / images, labels=folder / labels)
+
+    assert found in str(refusal(folder, pair))
+
+
+@genuine
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("mtt/ipc1-zca", ["ZCA", "--whitening dewhitened", "--whitening whitened"]),
+        ("bad-inputs/git-lfs-pointer", ["Git-LFS pointer", "git lfs pull"]),
+        ("datm/ipc1-nozca-real", ["float32 [10, 10]", "DATM"]),
+    ],
+)
+def test_genuine_runs_that_are_not_plain_mtt_are_refused(path: str, words: list[str]) -> None:
+    error = refusal(UPSTREAM / path, CIFAR)
+
+    assert error.exit_code == 1
+    assert all(word in str(error) for word in words)
+
+
+# Files made by hand: what is accepted
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "also_read"),
+    [
+        pytest.param(IMAGES, LABELS, {}, id="plain"),
+        pytest.param(torch_bytes(IMAGES, _use_new_zipfile_serialization=False), LABELS, {}, id="legacy-file"),
+        pytest.param(IMAGES.clone().requires_grad_(), LABELS, {}, id="requires-grad"),
+        pytest.param(torch.nn.Parameter(IMAGES), LABELS, {}, id="parameter"),
+        pytest.param(IMAGES.double(), LABELS, {"images_dtype": "float64"}, id="float64"),
+        pytest.param(IMAGES.half(), LABELS, {"images_dtype": "float16"}, id="float16"),
+        pytest.param(IMAGES.bfloat16(), LABELS, {"images_dtype": "bfloat16"}, id="bfloat16"),
+        pytest.param(IMAGES.mT[:, :, 1:], LABELS, {}, id="strided-and-not-square"),
+        pytest.param(IMAGES * 0 + 0.3, LABELS, {}, id="constant"),
+        pytest.param(IMAGES * 100, LABELS, {}, id="far-outside"),
+        pytest.param(IMAGES[:, :, :1, :1], LABELS, {}, id="one-pixel"),
+        pytest.param(IMAGES, LABELS.float(), {"labels_dtype": "float32"}, id="float-ids"),
+        pytest.param(IMAGES, LABELS.to(torch.uint8), {"labels_dtype": "uint8"}, id="uint8-ids"),
+        pytest.param(IMAGES, LABELS[torch.tensor([5, 0, 3, 2, 1, 4])], {}, id="not-class-by-class"),
+        pytest.param(IMAGES, torch.tensor([0, 1, 1, 1, 2, 2]), {}, id="uneven"),
+    ],
+)
+def test_what_holds_the_same_facts_is_accepted(
+    tmp_path: Path, images: object, labels: object, also_read: dict[str, str]
+) -> None:
+    run = save_run(tmp_path / "run", images, labels)
+
+    manifest = check_converter(MttConverter(), run, HAND, tmp_path)
+
+    assert manifest.distillation.read == {"zca_files_present": False, "iteration": "best", **also_read}
+
+
+@pytest.mark.parametrize("folder", ["with space", "[brackets]*", "ünï-日本", "-dash", "deep/er/run"])
+def test_any_path_is_accepted(tmp_path: Path, folder: str) -> None:
+    save_zca_run(tmp_path / "source" / folder)
+
+    manifest = check_converter(
+        MttConverter(), tmp_path / "source", Answers(classes=ABC, whitening="dewhitened"), tmp_path
+    )
+
+    assert manifest.distillation.read == {"zca_files_present": True, "iteration": "20"}
+
+
+def test_greyscale_28x28_is_accepted_with_and_without_whitening(tmp_path: Path) -> None:
+    digits = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    run = save_run(tmp_path / "run", digits, torch.arange(3))
+    plain = check_converter(
+        MttConverter(), run, Answers(normalization=NORMALIZATIONS["mnist"], classes=ABC), tmp_path / "1"
+    )
+    torch.save(digits, run / "images_zca_best.pt")
+    raw = check_converter(MttConverter(), run, Answers(classes=ABC, whitening="dewhitened"), tmp_path / "2")
+
+    assert (plain.images.channels, plain.images.height) == (raw.images.channels, raw.images.height) == (1, 28)
+    assert raw.images.normalization == Normalization(mean=(0.0,), std=(1.0,))
+
+
+def test_symbolic_links_and_tensors_of_a_gpu_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+    real = save_run(tmp_path / "real")
+    assert b"cuda:0" in (real / "images_best.pt").read_bytes()
+    link = tmp_path / "link"
+    link.mkdir()
+    for name in ("images_best.pt", "labels_best.pt"):
+        (link / name).symlink_to(real / name)
+
+    check_converter(MttConverter(), link, HAND, tmp_path)
+
+
+def test_a_named_pair_is_recorded_as_asserted(tmp_path: Path) -> None:
+    save_run(tmp_path, it="best")
+    torch.save(IMAGES, tmp_path / "mine.pt")
+    pair = Answers(HAND.normalization, ABC, images=tmp_path / "mine.pt", labels=tmp_path / "labels_best.pt")
+
+    manifest = check_converter(MttConverter(), tmp_path, pair, tmp_path)
+
+    assert "iteration" not in manifest.distillation.read
+    assert manifest.distillation.asserted["images"] == "mine.pt"
+
+
+@pytest.mark.parametrize(("spread", "mode"), [(1.0, "clip"), (1.02, "clip"), (3.0, "range")])
+def test_pixels_are_clipped_only_while_that_is_cheap(tmp_path: Path, spread: float, mode: str) -> None:
+    manifest = check_converter(MttConverter(), save_run(tmp_path / "run", IMAGES * spread), HAND, tmp_path)
+
+    quantization = manifest.images.quantization
+    assert quantization.clip is not None and quantization.range is not None
+    assert (quantization.clip.rmse <= CLIP_RMSE_LIMIT) == (mode == "clip")
+    assert quantization.mode == mode
+    assert quantization.error == getattr(quantization, mode)
+
+
+# Files made by hand: what is refused
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        pytest.param(IMAGES.index_fill(0, torch.tensor([1, 4]), torch.nan), LABELS, "2 of 6 images", id="nan"),
+        pytest.param(IMAGES.double() * 1e300, LABELS, "infinity in 6 of 6", id="beyond-float32"),
+        pytest.param(IMAGES, LABELS[:4], "6 images and 4 labels", id="lengths"),
+        pytest.param(IMAGES, LABELS + 1, "labels 1 .. 3; expected 0 .. 2", id="label-too-large"),
+        pytest.param(IMAGES, LABELS - 1, "labels -1 .. 1; expected 0 .. 2", id="label-negative"),
+        pytest.param(IMAGES, LABELS.clamp(max=1), 'no image of class "c"', id="missing-class"),
+        pytest.param(IMAGES, LABELS + 0.5, "not whole", id="fractions"),
+        pytest.param(IMAGES, LABELS.float() * torch.inf, "not whole", id="nan-and-infinite-labels"),
+        pytest.param(IMAGES, torch.full((6, 3), 1 / 3), "TESLA writes probabilities and DATM logits", id="soft"),
+        pytest.param(IMAGES, LABELS.to(torch.complex64), "complex64 [6]", id="complex-labels"),
+        pytest.param(IMAGES, torch.tensor(1), "int64 []", id="scalar-labels"),
+        pytest.param((IMAGES * 255).to(torch.uint8), LABELS, "uint8 [6, 3, 8, 8]; expected float32", id="int-images"),
+        pytest.param(IMAGES[0], LABELS, "[3, 8, 8]; expected float32 [n, 3", id="3-d"),
+        pytest.param(IMAGES[:0], LABELS[:0], "(0, 3, 8, 8)", id="no-images"),
+        pytest.param(IMAGES[:, :2], LABELS, "(6, 2, 8, 8)", id="2-channels"),
+        pytest.param(IMAGES[:, :1], LABELS, "1 channels; expected 3", id="normalization-of-3"),
+        pytest.param(IMAGES.to_sparse(), LABELS, "sparse", id="sparse"),
+        pytest.param(IMAGES.to("meta"), LABELS, "meta", id="meta"),
+        pytest.param({"data": IMAGES, "x" * 999: 1}, LABELS, "keys 'data', 'xxxxxxxxxxxx...", id="dict"),
+        pytest.param([IMAGES, LABELS], LABELS, "a list of 2", id="list"),
+        pytest.param(np.zeros((6, 3, 8, 8)), LABELS, "multiarray._reconstruct", id="numpy"),
+        pytest.param(b"", LABELS, "empty file", id="empty"),
+        pytest.param(b"a line of text\n", LABELS, "b'a line of text", id="text"),
+        pytest.param(b"\n<!DOCTYPE html><html>", LABELS, "a web page", id="html"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1\noid", LABELS, "git lfs pull", id="lfs-pointer"),
+        pytest.param(torch_bytes(IMAGES)[:-40], LABELS, "damaged", id="truncated-zip"),
+        pytest.param(
+            torch_bytes(IMAGES, _use_new_zipfile_serialization=False)[:-40], LABELS, "damaged", id="truncated-legacy"
+        ),
+        pytest.param(deflate(torch_bytes(IMAGES * 0)), LABELS, "unfold to", id="zip-bomb"),
+        pytest.param(torch.zeros(1).expand(10**6, 3, 999, 999), LABELS, "unfold to", id="stride-bomb"),
+        pytest.param(torch_bytes(IMAGES, pickle_protocol=4), LABELS, "protocol 4", id="protocol-4"),
+    ],
+)
+def test_what_cannot_become_a_dataset_is_refused(tmp_path: Path, images: object, labels: object, words: str) -> None:
+    error = refusal(save_run(tmp_path, images, labels), HAND)
+
+    assert isinstance(error, ConvertError) and error.exit_code == 1
+    assert words in str(error) and "images_best.pt" in str(error) + "images_best.pt" * (labels is not LABELS)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_bytes_are_refused_in_words(tmp_path: Path, zipped: bool) -> None:
+    good, dice = torch_bytes(IMAGES, _use_new_zipfile_serialization=zipped), random.Random(0)
+    refused = 0
+    for trial in range(200):
+        bad = bytearray(good[: dice.randrange(len(good))] if trial % 2 else good)
+        if bad:
+            bad[dice.randrange(min(len(bad), 900))] = dice.randrange(256)
+        (tmp_path / "bad.pt").write_bytes(bad)
+        try:
+            read_tensor(tmp_path / "bad.pt")
+        except ConvertError:
+            refused += 1
+
+    assert refused > 100
+
+
+class Reduce:
+    """A pickle of this runs a shell command when it is opened carelessly."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("position", ["images", "labels"])
+@pytest.mark.parametrize("kind", ["pickle", "pickle-4", "zip-global", "zip-reduce", "legacy-reduce", "beside-tensor"])
+def test_a_malicious_file_is_refused_and_nothing_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], position: str, kind: str
+) -> None:
+    evil, canary = Reduce(f"touch '{tmp_path}/canary'"), tmp_path / "canary"
+    content: object = {
+        "pickle": pickle.dumps(evil, protocol=2),
+        "pickle-4": pickle.dumps(evil, protocol=4),
+        "zip-global": torch_bytes(os.system),
+        "zip-reduce": torch_bytes(evil),
+        "legacy-reduce": torch_bytes(evil, _use_new_zipfile_serialization=False),
+        "beside-tensor": torch_bytes([IMAGES, evil]),
+    }[kind]
+    run = save_run(tmp_path / "run", **{position: content})
+
+    code = ladd(
+        monkeypatch, "convert", "mtt", run, "-o", tmp_path / "out", "--classes", "a,b,c", "--normalization", "half"
+    )
+
+    message = capsys.readouterr().err
+    assert code == 1 and f"{position}_best.pt" in message and "Nothing in it was run" in message
+    assert SYSTEM in message or kind == "pickle-4"
+    assert not canary.exists()
+    assert everything_in(tmp_path) == ["run", "run/images_best.pt", "run/labels_best.pt"]
+
+
+# What a person must say
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (Answers(classes=ABC), ["--normalization", "cifar10", "imagenet", "0.5,0.5,0.5/0.5,0.5,0.5"]),
+        (Answers(normalization=HAND.normalization), ["--classes", "cifar10", "imagenette", "a,b,c", "@FILE"]),
+        (Answers(HAND.normalization, ABC, "whitened"), ["--normalization does not go with --whitening whitened"]),
+        (Answers(HAND.normalization, ABC, "dewhitened"), ["raw 0..1 scale"]),
+        (Answers(HAND.normalization, ABC, images=Path("images_best.pt")), ["--images and --labels go together"]),
+    ],
+)
+def test_a_missing_or_contradicting_answer_says_which_option(
+    tmp_path: Path, answers: Answers, words: list[str]
+) -> None:
+    error = refusal(save_run(tmp_path), answers)
+
+    assert isinstance(error, UsageError) and error.exit_code == 2
+    assert all(word in str(error) for word in words)
+
+
+def test_a_zca_run_is_refused_unless_told(tmp_path: Path) -> None:
+    run = save_zca_run(tmp_path / "run")
+    told = Answers(classes=ABC, whitening="dewhitened")
+
+    assert refusal(run, HAND).exit_code == 1
+    assert refusal(run, Answers(classes=ABC)).exit_code == 1
+    assert "images_zca_3.pt: is the de-whitened copy" in str(
+        refusal(run / "images_zca_3.pt", Answers(classes=ABC, whitening="whitened"))
+    )
+    assert MttConverter().read(run / "images_3.pt", told).files[0] == run / "images_zca_3.pt"
+    torch.save(IMAGES + 1, run / "images_best.pt")
+    assert "equals this file" in str(refusal(run, told))
+
+
+def test_several_runs_are_listed(tmp_path: Path) -> None:
+    runs = [save_run(tmp_path / "logged_files" / name) for name in ("calm-sun-1", "odd-moon-2")]
+
+    error = refusal(tmp_path, HAND)
+
+    assert isinstance(error, UsageError)
+    assert all(str(run) in str(error) for run in runs)
+    assert MttConverter().read(runs[1], HAND).files[0].parent == runs[1]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("missing", "no such folder or file"),
+        ("empty", "no images_*.pt"),
+        ("run/labels_7.pt", "expected a run folder or an images_<it>.pt"),
+        ("run", "--images {}/run/images_7.pt --labels {}/run/labels_7.pt"),
+        ("alone", "found images_5.pt but no labels_5.pt"),
+        ("alone/images_5.pt", "found no labels_5.pt beside it"),
+    ],
+)
+def test_a_path_without_a_best_pair_says_what_to_name(tmp_path: Path, path: str, words: str) -> None:
+    save_run(tmp_path / "run", it="7")
+    save_run(tmp_path / "alone", it="5")
+    (tmp_path / "alone/labels_5.pt").unlink()
+    (tmp_path / "empty/images_best.pt").mkdir(parents=True)
+
+    error = refusal(tmp_path / path, HAND)
+
+    assert isinstance(error, UsageError)
+    assert words.format(tmp_path, tmp_path) in str(error)
+
+
+def test_detect_names_a_reason_or_nothing(tmp_path: Path) -> None:
+    mtt, datm = save_run(tmp_path / "mtt"), save_run(tmp_path / "datm")
+    torch.save(torch.tensor(0.01), datm / "lr_best.pt")
+
+    assert "images_best.pt" in (MttConverter().detect(mtt) or "")
+    assert MttConverter().detect(datm) is None
+    assert MttConverter().detect(tmp_path / ("a" * 300)) is None
+
+
+def test_a_dry_run_reports_both_costs_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_run(tmp_path / "run", IMAGES * 5)
+    monkeypatch.chdir(tmp_path)
+    before = everything_in(tmp_path)
+    options = ["--classes", "a,b,c", "--normalization", "half", "--dry-run", "--json"]
+
+    code = ladd(monkeypatch, "convert", "mtt", "run", "-o", "out", *options)
+
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0 and report["written"] is None
+    assert report["pixels"]["clip"]["rmse"] > CLIP_RMSE_LIMIT > report["pixels"]["range"]["rmse"] > 0
+    assert report["asserted"] == {"classes": ["a", "b", "c"], "normalization": {"mean": [0.5] * 3, "std": [0.5] * 3}}
+    assert everything_in(tmp_path) == before

@@ -1,0 +1,60 @@
+"""Small things made by hand, for tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ladd_data.convert import Distilled
+from ladd_data.dataset import load
+from ladd_data.encodings import PROFILES
+from ladd_data.labeling.label import LabelPlan, label_dataset
+from ladd_data.labeling.labeler import LabelerDescription, load_labeler, save_labeler
+from ladd_data.manifest import Classes, Network, Normalization
+from ladd_data.models import build_network
+from ladd_data.views.geometry import grid
+
+CLASSES = Classes(names=("ant", "bee", "cat"))
+NORMALIZATION = Normalization(mean=(0.5, 0.4, 0.3), std=(0.25, 0.2, 0.3))
+SIZE = 32
+
+
+def make_distilled(count: int = 6, size: int = SIZE, seed: int = 0, spread: float = 2.0) -> Distilled:
+    """Return random "distilled" images, class numbers 0, 1, 2, 0, 1, 2, ..."""
+    generator = np.random.default_rng(seed)
+    images = generator.normal(0, spread, (count, 3, size, size)).astype(np.float32)
+    labels = np.arange(count, dtype=np.int64) % 3
+    return Distilled(
+        method="test",
+        repository="https://example.org",
+        images=images,
+        labels=labels,
+        classes=CLASSES,
+        normalization=NORMALIZATION,
+        whitening="none",
+        files=(),
+    )
+
+
+def make_labeler(path: Path, classes: Classes = CLASSES, size: int = SIZE, seed: int = 0) -> Path:
+    """Write a small, randomly initialised labeler whose outputs are far from uniform."""
+    torch.manual_seed(seed)
+    network = Network(name="convnet-d3", width=8, classes=len(classes.names), channels=3, size=size)
+    module = build_network(network)
+    with torch.no_grad():
+        module.classifier.weight.mul_(10)  # type: ignore[union-attr, operator]
+    description = LabelerDescription(
+        network=network, classes=classes, normalization=NORMALIZATION, epochs_done=1, accuracy=0.5
+    )
+    save_labeler(path, module, description)
+    return path
+
+
+def label(source: Path, labeler: Path, target: Path, profile: str = "default", n: int = 5, ratio: str = "5/8") -> Path:
+    """Label a dataset on the CPU."""
+    device = torch.device("cpu")
+    plan = LabelPlan(load_labeler(labeler), grid(n, ratio), PROFILES[profile], device)
+    label_dataset(load(source), plan, target)
+    return target

@@ -1,0 +1,116 @@
+"""An opened dataset: records, batches and views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ladd_data as ladd
+from ladd_data.loaders.order import epoch_order
+from ladd_data.pixels import apply_affine
+from ladd_data.views.golden import digest_view
+from ladd_data.views.reference import reference_view
+
+
+def test_a_record_holds_pixels_class_and_probabilities(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+
+    record = dataset[-1]
+
+    assert (len(dataset), dataset.classes) == (6, ("ant", "bee", "cat"))
+    assert (record.id, record.label) == ("000005", 2)
+    assert record.image.dtype == torch.uint8 and record.image.shape == (3, 32, 32)
+    assert record.dense_labels is not None and record.dense_labels.dtype == torch.float32
+    assert record.dense_labels.shape == (25, 3)
+    assert torch.allclose(record.dense_labels.sum(1), torch.ones(25))
+    with pytest.raises(IndexError):
+        dataset[6]
+
+
+def test_a_dataset_without_dense_labels_has_no_views(unlabelled: Path) -> None:
+    dataset = ladd.load(unlabelled)
+
+    assert dataset[0].dense_labels is None
+    assert [dense for _, _, dense in dataset.loader(batch_size=4)] == [None, None]
+    with pytest.raises(ladd.UsageError, match="ladd label"):
+        dataset.views(dataset[0].image)
+
+
+def test_every_golden_view_can_be_proven(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+    records = {dataset[index].id: dataset[index] for index in range(len(dataset))}
+    labels = dataset.manifest.labels
+    assert labels is not None and len(labels.golden) == 3
+
+    for golden in labels.golden:
+        views = dataset.views(records[golden.id].image, normalize=False)
+        assert digest_view(views[0, golden.view].numpy()) == golden.pixels
+
+
+def test_views_are_the_reference_views_after_the_datasets_affine_map(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+    image = dataset[3].image
+
+    views = dataset.views(image, [7, 2])
+
+    assert dataset.grid is not None
+    for slot, view in enumerate((7, 2)):
+        expected = apply_affine(dataset.manifest.images.affine, reference_view(dataset.grid, image.numpy(), view))
+        assert np.array_equal(views[0, slot].numpy(), expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 6, 100])
+def test_a_pass_yields_every_record_once_in_the_order_of_seed_and_epoch(labelled: Path, batch_size: int) -> None:
+    dataset = ladd.load(labelled)
+    loader = dataset.loader(batch_size, shuffle=True, seed=3)
+
+    for epoch in range(3):
+        batches = list(loader)
+        assert len(batches) == len(loader)
+        index = torch.cat([batch.index for batch in batches])
+        assert index.tolist() == epoch_order(6, seed=3, epoch=epoch).tolist()
+        image, label, dense = batches[0]
+        record = dataset[int(index[0])]
+        assert image is not None and label is not None and dense is not None
+        assert image.dtype == torch.uint8 and torch.equal(image[0], record.image) and int(label[0]) == record.label
+        assert dense.dtype == torch.float32 and torch.equal(dense[0], record.dense_labels)
+
+
+def test_set_epoch_goes_straight_to_an_epochs_order(labelled: Path) -> None:
+    loader = ladd.load(labelled).loader(6, shuffle=True, seed=1)
+    passes = [next(iter(loader)).index.tolist()]
+    loader.set_epoch(5)
+
+    passes.append(next(iter(loader)).index.tolist())
+
+    assert passes == [epoch_order(6, 1, 0).tolist(), epoch_order(6, 1, 5).tolist()]
+
+
+def test_without_shuffle_records_come_in_file_order_and_a_short_batch_can_be_dropped(labelled: Path) -> None:
+    loader = ladd.load(labelled).loader(4, drop_last=True)
+
+    assert [batch.index.tolist() for batch in loader] == [[0, 1, 2, 3]]
+    assert len(loader) == 1
+
+
+def test_the_loader_keeps_uint8_and_float16(labelled: Path) -> None:
+    loader = ladd.load(labelled).loader(4)
+
+    assert loader.images.dtype == torch.uint8
+    assert loader.dense is not None and loader.dense.dtype == torch.float16
+
+
+@pytest.mark.parametrize(("option", "value"), [("batch_size", 0), ("seed", -1), ("seed", 2**32)])
+def test_a_loader_refuses_values_out_of_range(labelled: Path, option: str, value: int) -> None:
+    with pytest.raises(ladd.UsageError, match=str(value)):
+        ladd.load(labelled).loader(**{option: value})
+
+
+def test_a_path_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(ladd.UsageError, match="no such folder"):
+        ladd.load(tmp_path / "missing")
+    with pytest.raises(ladd.UsageError, match="not a ladd dataset"):
+        ladd.load(tmp_path)

@@ -1,0 +1,188 @@
+"""Labels are what the named labeler says of the views, and nothing that does not fit is labelled."""
+
+from __future__ import annotations
+
+import filecmp
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as vision
+from making import CLASSES, NORMALIZATION, label, make_distilled, make_labeler
+from safetensors.torch import load_file, save_file
+
+import ladd_data as ladd
+from ladd_data.convert import convert, prepare
+from ladd_data.labeling.label import labeler_input, views_per_batch
+from ladd_data.labeling.labeler import TrainingRecord, load_labeler
+from ladd_data.labeling.training import LabelerPlan, split_held_out, train_labeler
+from ladd_data.manifest import Classes, Network, Normalization
+from ladd_data.pixels import natural_affine
+from ladd_data.sources import ImageSet, load_images
+from ladd_data.types import F32
+
+
+def label_independently(directory: Path, labeler: Path) -> F32:
+    """Recompute probabilities with torchvision's crop and resize, image by image and view by view."""
+    dataset, network = ladd.load(directory), load_labeler(labeler).network
+    boxes = ladd.boxes(ladd.grid(5, "5/8"), 32, 32)
+    affine = dataset.manifest.images.affine
+    scale, offset = (torch.tensor(values)[:, None, None] for values in (affine.scale, affine.offset))
+    rows = []
+    for index in range(len(dataset)):
+        image = dataset[index].image.float()
+        for box in boxes:
+            crop = image[:, box.y : box.y + box.height, box.x : box.x + box.width]
+            view = vision.resize(crop, [32, 32], antialias=True)
+            with torch.no_grad():
+                rows.append(torch.softmax(network((view * scale + offset)[None]), 1)[0].numpy())
+    return np.stack(rows).reshape(len(dataset), 25, -1)
+
+
+@pytest.mark.parametrize(("profile", "limit"), [("paper", 1e-6), ("labelled", 1e-3)])
+def test_labels_equal_an_independent_computation(
+    request: pytest.FixtureRequest, labeler: Path, profile: str, limit: float
+) -> None:
+    directory: Path = request.getfixturevalue(profile)
+    dataset = ladd.load(directory)
+    stored = np.stack([np.asarray(dataset[index].dense_labels) for index in range(len(dataset))])
+
+    expected = label_independently(directory, labeler)
+
+    assert expected.max(-1).mean() > 0.5  # far from uniform, so that a mistake would show
+    assert np.abs(stored - expected).sum(-1).max() / 2 <= limit
+
+
+def test_labeling_twice_gives_the_same_bytes(tmp_path: Path, unlabelled: Path, labeler: Path, labelled: Path) -> None:
+    again = label(unlabelled, labeler, tmp_path / "again")
+
+    names = [str(path.relative_to(labelled)) for path in labelled.rglob("*") if path.is_file()]
+    match, mismatch, errors = filecmp.cmpfiles(labelled, again, names, shallow=False)
+    assert (sorted(match), mismatch, errors) == (sorted(names), [], [])
+
+
+def test_images_and_hard_labels_are_copied_byte_for_byte(unlabelled: Path, labelled: Path) -> None:
+    before = [records for _, _, records in ladd.load(unlabelled).folder.records()]
+    after = [records for _, _, records in ladd.load(labelled).folder.records()]
+
+    assert [records.images for records in before] == [records.images for records in after]
+    assert [records.ids for records in before] == [records.ids for records in after]
+    assert ladd.load(unlabelled).manifest.images == ladd.load(labelled).manifest.images
+
+
+def test_relabelling_replaces_the_old_labels(tmp_path: Path, labelled: Path, labeler: Path) -> None:
+    target = label(labelled, labeler, tmp_path / "other", profile="paper", n=2, ratio="1/2")
+
+    labels = ladd.load(target).manifest.labels
+    assert labels is not None and (labels.count, labels.space, labels.logz) == (4, "probs", False)
+    assert ladd.validate(target).valid
+
+
+def test_the_manifest_names_the_labeler_its_input_and_what_it_cost(labelled: Path, labeler: Path) -> None:
+    manifest = ladd.load(labelled).manifest
+    labels = manifest.labels
+    assert labels is not None and labels.labeler is not None
+
+    assert labels.labeler.weights_digest == load_labeler(labeler).digest
+    assert labels.labeler.input == manifest.images.affine
+    assert labels.certificate.max_tv <= 1e-3
+    conv = 2 * (3 * 9 * 8 * 32 * 32 + 8 * 9 * 8 * 16 * 16 + 8 * 9 * 8 * 8 * 8)
+    assert labels.labeler.labeling_flops == (conv + 2 * 8 * 16 * 3) * 25 * 6
+    assert (manifest.recipe.loss, manifest.recipe.view_reduction) == ("ladd", "sum")
+
+
+def test_a_labeler_of_another_normalisation_gets_its_own_input(unlabelled: Path, labeler: Path) -> None:
+    loaded, manifest = load_labeler(labeler), ladd.load(unlabelled).manifest
+    other = Normalization(mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+    description = loaded.description.model_copy(update={"normalization": other})
+
+    affine = labeler_input(manifest, replace(loaded, description=description))
+
+    pixel = 200.0
+    for channel in range(3):
+        value = manifest.images.affine.scale[channel] * pixel + manifest.images.affine.offset[channel]
+        natural = value * NORMALIZATION.std[channel] + NORMALIZATION.mean[channel]
+        expected = (natural - other.mean[channel]) / other.std[channel]
+        assert affine.scale[channel] * pixel + affine.offset[channel] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "message"),
+    [
+        (("bee", "ant", "cat"), 32, 'number 0 is "bee" there and "ant" here'),
+        (("ant", "bee", "cat", "dog"), 32, "4 classes, the dataset 3"),
+        (CLASSES.names, 64, "3x64x64"),
+    ],
+)
+def test_a_labeler_that_does_not_fit_is_refused(
+    tmp_path: Path, unlabelled: Path, names: tuple[str, ...], size: int, message: str
+) -> None:
+    other = make_labeler(tmp_path / "other.safetensors", Classes(names=names), size)
+
+    with pytest.raises(ladd.LabelError, match=message):
+        label(unlabelled, other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_whitened_images_are_not_labelled_by_a_labeler_of_natural_ones(tmp_path: Path, labeler: Path) -> None:
+    whitened = replace(make_distilled(), normalization=None, whitening="zca")
+    convert(prepare(whitened, "zca"), tmp_path / "zca")
+
+    with pytest.raises(ladd.LabelError, match="ZCA-whitened"):
+        label(tmp_path / "zca", labeler, tmp_path / "out")
+
+
+def test_weights_that_are_not_finite_or_not_a_labeler_are_refused(tmp_path: Path, labeler: Path) -> None:
+    weights = load_file(labeler)
+    bare, broken = tmp_path / "bare.safetensors", tmp_path / "broken.safetensors"
+    save_file(weights, bare)
+    broken.write_bytes(labeler.read_bytes().replace(b"float32", b"floatXX")[:500])
+    poisoned = make_labeler(tmp_path / "nan.safetensors")
+    data = bytearray(poisoned.read_bytes())
+    data[-4:] = np.array([np.nan], "<f4").tobytes()
+    poisoned.write_bytes(data)
+
+    for path, message in ((bare, "ladd_labeler"), (broken, "not a readable"), (poisoned, "NaN or infinity")):
+        with pytest.raises(ladd.LabelError, match=message):
+            load_labeler(path)
+
+
+def test_the_batch_of_a_labeler_depends_on_the_network_alone() -> None:
+    def views(width: int, size: int) -> int:
+        return views_per_batch(Network(name="convnet-d3", width=width, classes=10, channels=3, size=size))
+
+    assert (views(128, 32), views(128, 128), views(128, 224)) == (256, 32, 10)
+
+
+def test_training_learns_the_digits_and_keeps_every_epoch(tmp_path: Path) -> None:
+    network = Network(name="convnet-d3", width=16, classes=10, channels=3, size=16)
+    classes, half = Classes(names=tuple("0123456789")), Normalization(mean=(0.5,) * 3, std=(0.5,) * 3)
+    training = TrainingRecord(source="digits:train", epochs=2, lr=0.02, momentum=0.9, batch_size=64)
+    told: list[int] = []
+
+    description = train_labeler(
+        LabelerPlan(network, classes, half, training),
+        load_images("digits:train", 16, 3),
+        load_images("digits:test", 16, 3),
+        tmp_path / "labeler.safetensors",
+        checkpoints=tmp_path / "epochs",
+        on_epoch=lambda epoch, loss, accuracy: told.append(epoch),
+    )
+
+    assert description.accuracy is not None and description.accuracy > 0.85
+    assert (told, len(description.history), description.epochs_done) == ([1, 2], 2, 2)
+    final = load_labeler(tmp_path / "labeler.safetensors")
+    assert final.description == description
+    checkpoints = [load_labeler(tmp_path / "epochs" / f"epoch-00{number}.safetensors") for number in (1, 2)]
+    assert checkpoints[0].digest != checkpoints[1].digest == final.digest
+    assert natural_affine(half).scale[0] == pytest.approx(2 / 255)
+
+
+def test_a_tenth_is_held_out_where_no_test_set_is_given() -> None:
+    images = ImageSet("x", np.zeros((25, 1, 1, 1), np.uint8), np.arange(25), None)
+
+    kept, held = split_held_out(images)
+
+    assert held.labels.tolist() == [9, 19] and len(kept.labels) == 23
