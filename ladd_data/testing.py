@@ -46,8 +46,8 @@ def check_converter(converter: Converter, path: Path, answers: Answers, tmp_path
     _check_detect(converter, path, tmp_path)
     distilled = converter.read(path, answers)
     _check_arrays(distilled)
-    _check_same(distilled, converter.read(path, answers))
     _check_facts(distilled, answers)
+    _check_same(distilled, converter.read(path, answers))
     target = tmp_path / "dataset"
     manifest = convert(prepare(distilled, "conformance"), target)
     report = validate(target, "full")
@@ -57,8 +57,9 @@ def check_converter(converter: Converter, path: Path, answers: Answers, tmp_path
 
 
 def _check_name(converter: Converter) -> None:
-    name, cls = converter.name, type(converter)
+    cls = type(converter)
     _require(isinstance(converter, Converter), f"{cls.__name__} lacks name, summary, detect or read")
+    name = converter.name
     _require(_SLUG.fullmatch(name) is not None, f"name {name!r} is not a slug: lower-case letters, digits, - and _")
     point = list_converters().get(name)
     _require(point is None or point.load() is cls, f'name "{name}" belongs to {point and point.value}; choose another')
@@ -70,7 +71,7 @@ def _check_detect(converter: Converter, path: Path, tmp_path: Path) -> None:
     reason = converter.detect(path)
     _require(reason is None or (isinstance(reason, str) and bool(reason)), f"detect({path}) returned {reason!r}")
     unrelated = tmp_path / "unrelated"
-    unrelated.mkdir(exist_ok=True)
+    unrelated.mkdir(parents=True, exist_ok=True)
     (unrelated / "notes.txt").write_text("Nothing was distilled here.")
     for other in (unrelated, unrelated / "notes.txt", unrelated / "missing"):
         try:

@@ -29,7 +29,7 @@ from ladd_converters.torch_files import read_tensor
 from ladd_data import Answers, ConvertError, Distilled, Normalization, UsageError
 
 REPOSITORY = "https://github.com/GeorgeCazenavette/mtt-distillation"
-_IMAGES_NAME = re.compile(r"images_(?P<zca>zca_)?(?P<iteration>.+)\.pt")
+_IMAGES_NAME = re.compile(r"images_(?P<zca>zca_)?(?P<iteration>[\w.-]+)\.pt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class MttConverter:
         labels, images = _read_labels(pair.labels, read), _read_images(pair.images, read)
         normalization = answers.normalization
         if answers.whitening == "dewhitened":  # on the raw 0..1 scale
-            channels = images.shape[1]
+            channels = 1 if images.shape[1] == 1 else 3
             normalization = Normalization(mean=(0.0,) * channels, std=(1.0,) * channels)
         return Distilled(
             method="MTT",

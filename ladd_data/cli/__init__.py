@@ -24,6 +24,7 @@ app = typer.Typer(
     help="Label-augmented distilled datasets: convert, label, check, train.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

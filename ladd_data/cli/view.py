@@ -13,7 +13,7 @@ from ladd_data.errors import UsageError
 def view(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The .png file to write.")],
-    count: Annotated[int, typer.Option(min=1, max=16, help="How many images.")] = 3,
+    count: Annotated[int, typer.Option(min=1, max=16, help="How many images.")] = 4,
 ) -> None:
     """Draw a few images, one per class, with their views and the label of each view."""
     from ladd_data.dataset import load

@@ -27,8 +27,10 @@ _HARD, _OTHER = (214, 96, 38), (70, 110, 170)
 def draw_dataset(dataset: Dataset, path: Path, count: int = 3) -> None:
     """Draw up to `count` images, of different classes where there are, and write one PNG."""
     panels = [_draw_record(dataset, index) for index in _spread(dataset, count)]
-    width = max(panel.width for panel in panels) + 2 * GAP
-    height = sum(panel.height + GAP for panel in panels) + GAP + TITLE
+    columns = min(2, len(panels))
+    cell_width, cell_height = panels[0].width + 4 * GAP, panels[0].height + GAP
+    width = columns * cell_width
+    height = -(-len(panels) // columns) * cell_height + GAP + TITLE
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     labels = dataset.manifest.labels
@@ -36,10 +38,9 @@ def draw_dataset(dataset: Dataset, path: Path, count: int = 3) -> None:
     if labels is not None:
         title += f": image, {labels.count} views, dense label of each (orange: the hard class)"
     draw.text((GAP, GAP), title, _INK, ImageFont.load_default(15))
-    top = GAP + TITLE
-    for panel in panels:
-        sheet.paste(panel, (GAP, top))
-        top += panel.height + GAP
+    for place, panel in enumerate(panels):
+        row, column = divmod(place, columns)
+        sheet.paste(panel, (GAP + column * cell_width, GAP + TITLE + row * cell_height))
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
     write_atomically(path, buffer.getvalue())

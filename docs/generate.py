@@ -1,0 +1,49 @@
+"""Write docs/cli.md from the commands' own help: `python docs/generate.py`; with --check, fail if it is stale."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).parent / "cli.md"
+HEAD = """# The command line
+
+Made from the commands' own help by `python docs/generate.py`; do not edit.
+
+Exit codes: 0 done; 1 the data is at fault (nothing half-written is left); 2 the call is at fault. `--json` prints one
+JSON document on stdout and nothing else. Progress is shown on a terminal and not in a pipe.
+"""
+
+
+def read_help(*command: str) -> str:
+    """Return what `ladd COMMAND --help` prints, 100 columns wide."""
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1"}
+    arguments = [sys.executable, "-m", "ladd_data", *command, "--help"]
+    output = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment).stdout
+    lines = output.replace("python -m ladd_data", "ladd").splitlines()
+    return "\n".join(line.rstrip() for line in lines).strip()
+
+
+def make_page() -> str:
+    """Return the whole page."""
+    from ladd_data.cli import app
+
+    parts = [HEAD, f"```text\n{read_help()}\n```\n"]
+    for info in app.registered_commands:
+        parts.append(f"## ladd {info.name}\n\n```text\n{read_help(str(info.name))}\n```\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write the page, or compare it with what is there."""
+    page = make_page()
+    if "--check" not in sys.argv:
+        PAGE.write_text(page, encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
+        sys.exit(f"{PAGE}: stale. Run `python docs/generate.py`.")
+
+
+if __name__ == "__main__":
+    main()
