@@ -40,7 +40,8 @@ def per_view(images: Tensor) -> Tensor:
 def _crop(images: Tensor, number: int, size: int) -> Tensor:
     box = boxes(GRID, size, size)[number]
     crop = images[:, :, box.y : box.y + box.height, box.x : box.x + box.width].float()
-    return vision.resize(crop, [size, size], antialias=False)
+    resized: Tensor = vision.resize(crop, [size, size], antialias=False)
+    return resized
 
 
 def time_one(way: Way, images: Tensor, seconds: float) -> float:
