@@ -18,6 +18,7 @@ from ladd_data.digests import Digests
 from ladd_data.errors import ConvertError, UsageError, nearest
 from ladd_data.files import sha256_file
 from ladd_data.manifest import (
+    MAX_SIDE,
     SPEC_VERSION,
     Classes,
     Distillation,
@@ -35,6 +36,8 @@ from ladd_data.types import F32, I64
 
 ENTRY_POINTS = "ladd_data.converters"
 RECORDS_AT_ONCE = 1024
+MAX_VALUE = 1e30
+"""A larger pixel overflows float32 on the way to its range."""
 
 PixelMode = Literal["auto", "clip", "range"]
 
@@ -177,39 +180,49 @@ def check_distilled(distilled: Distilled) -> None:
     Raises:
         ConvertError: names the files, what was found and what was expected.
     """
-    images, labels, files = (
-        distilled.images,
-        distilled.labels,
-        " + ".join(path.name for path in distilled.files),
-    )
-    classes = len(distilled.classes.names)
-    if images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
-        raise ConvertError(f"{files}: found images of shape {images.shape}; expected [n, 3 or 1, height, width].")
-    if len(images) != len(labels):
-        raise ConvertError(
-            f"{files}: found {len(images)} images and {len(labels)} labels; expected as many of each. "
-            "The two files are of different runs (another IPC?): find the labels file of this run."
-        )
+    files = " + ".join(map(str, distilled.files)) or distilled.method
+    _check_images(files, distilled.images, distilled.normalization)
+    _check_labels(files, distilled.labels, len(distilled.images), distilled.classes.names)
+
+
+def _check_images(files: str, images: F32, normalization: Normalization | None) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
+        expected = "[n, 3 or 1, height, width], none of them 0"
+        raise ConvertError(f"{files}: found images of shape {images.shape}; expected {expected}.")
+    if max(images.shape[2:]) > MAX_SIDE:
+        raise ConvertError(f"{files}: found images of shape {images.shape}; expected sides of at most {MAX_SIDE}.")
     bad = ~np.isfinite(images).all(axis=(1, 2, 3))
     if bad.any():
         raise ConvertError(
             f"{files}: found NaN or infinity in {int(bad.sum())} of {len(images)} images (first: number "
             f"{int(bad.argmax())}); expected finite pixels. The run diverged: convert an earlier iteration."
         )
-    if labels.min() < 0 or labels.max() >= classes:
-        found = f"labels {labels.min()} .. {labels.max()}"
-        raise ConvertError(f"{files}: found {found}; expected 0 .. {classes - 1}, the {classes} classes given.")
-    per_class = np.bincount(labels, minlength=classes)
-    if (per_class == 0).any():
-        missing = distilled.classes.names[int(per_class.argmin())]
+    largest = float(np.abs(images).max())
+    if largest > MAX_VALUE:
         raise ConvertError(
-            f'{files}: found no image of class "{missing}"; expected {classes} classes. '
-            "Give the classes this run was made for."
+            f"{files}: found a pixel of {largest:.3g}; expected at most {MAX_VALUE:g}. The run diverged."
         )
     channels = images.shape[1]
-    if distilled.normalization is not None and len(distilled.normalization.mean) != channels:
-        given = len(distilled.normalization.mean)
-        raise ConvertError(f"{files}: found {channels} channels; expected {given}, as the normalization given.")
+    if normalization is not None and len(normalization.mean) != channels:
+        given = f"{len(normalization.mean)}, as the normalization given has"
+        raise ConvertError(f"{files}: found {channels} channel(s); expected {given}.")
+
+
+def _check_labels(files: str, labels: I64, images: int, names: tuple[str, ...]) -> None:
+    if images != len(labels):
+        raise ConvertError(
+            f"{files}: found {images} images and {len(labels)} labels; expected as many of each. "
+            "The two files are of different runs (another IPC?): find the labels file of this run."
+        )
+    if labels.min() < 0 or labels.max() >= len(names):
+        found = f"labels {labels.min()} .. {labels.max()}"
+        raise ConvertError(f"{files}: found {found}; expected 0 .. {len(names) - 1}, the {len(names)} classes given.")
+    per_class = np.bincount(labels, minlength=len(names))
+    if (per_class == 0).any():
+        raise ConvertError(
+            f'{files}: found no image of class "{names[int(per_class.argmin())]}"; expected {len(names)} classes. '
+            "Give the classes this run was made for."
+        )
 
 
 def _describe(conversion: Conversion, digests: Digests) -> Manifest:
@@ -254,4 +267,5 @@ def _ipc(labels: I64) -> int | None:
 
 
 def _source_file(path: Path) -> SourceFile:
-    return SourceFile(path=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
+    name = path.name.encode(errors="backslashreplace").decode()  # a name that is not UTF-8 cannot stand in JSON
+    return SourceFile(path=name, bytes=path.stat().st_size, sha256=sha256_file(path))

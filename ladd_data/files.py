@@ -106,11 +106,16 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UsageError: the target exists and `overwrite` is not set, or another run is writing it.
     """
-    target = target.resolve()
-    _restore_old(target)
-    _refuse_target(target, overwrite)
-    partial = target.with_name(f".{target.name}.partial")
-    partial.mkdir(parents=True, exist_ok=True)
+    try:
+        target = target.resolve()
+        if not target.name or not str(target).isprintable():
+            raise UsageError(f"{str(target)!r}: cannot be the name of a dataset. Choose another -o.")
+        _restore_old(target)
+        _refuse_target(target, overwrite)
+        partial = target.with_name(f".{target.name}.partial")
+        partial.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror or error}). Choose another -o.") from error
     lock = FileLock(partial / LOCK_NAME)
     try:
         lock.acquire(timeout=0)

@@ -19,6 +19,8 @@ from ladd_data.types import LabelSpace
 
 SPEC_VERSION = "1.0"
 MANIFEST_PATH = "meta/ladd.json"
+MAX_SIDE = 16384
+"""Pixels an image may have on a side."""
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 """Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
 
@@ -78,8 +80,8 @@ class Images(_Part):
     """The images: all of one size, stored as PNG."""
 
     count: Annotated[int, Field(ge=1)]
-    height: Annotated[int, Field(ge=1, le=16384)]
-    width: Annotated[int, Field(ge=1, le=16384)]
+    height: Annotated[int, Field(ge=1, le=MAX_SIDE)]
+    width: Annotated[int, Field(ge=1, le=MAX_SIDE)]
     channels: Literal[1, 3]
     encoding: Literal["png"] = "png"
     png: Literal["stored", "small"] = Field(description="stored: no filter, no deflate; small: best deflate.")

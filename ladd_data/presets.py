@@ -74,14 +74,15 @@ def parse_normalization(text: str) -> Normalization:
     """Turn a preset's name, or "m1,m2,m3/s1,s2,s3" (mean and std on the 0..1 scale), into a normalisation.
 
     Raises:
-        UsageError: neither a known name nor two equally long lists of numbers with positive std.
+        UsageError: neither a known name nor two equally long lists of numbers, std between 1e-6 and 1000.
     """
     if text in NORMALIZATIONS:
         return NORMALIZATIONS[text]
     number = r"-?[0-9]*\.?[0-9]+"
     if re.fullmatch(rf"{number}(,{number})*/{number}(,{number})*", text):
         mean, std = (tuple(float(item) for item in part.split(",")) for part in text.split("/"))
-        if len(mean) == len(std) and len(mean) in (1, 3) and min(std) > 0:
+        sane = max(map(abs, mean)) <= 1000 and min(std) >= 1e-6 and max(std) <= 1000
+        if len(mean) == len(std) and len(mean) in (1, 3) and sane:
             return Normalization(mean=mean, std=std)
     known = nearest(text, list(NORMALIZATIONS))
     raise UsageError(f'normalization "{text}": not a preset, nor mean/std as "0.5,0.5,0.5/0.5,0.5,0.5". {known}')
@@ -97,7 +98,7 @@ def parse_classes(text: str) -> Classes:
         return CLASS_LISTS[text]
     if text.startswith("@"):
         try:
-            lines = Path(text[1:]).read_text(encoding="utf-8").splitlines()
+            lines = Path(text[1:]).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{text[1:]}: cannot be read as a list of class names, one a line: {error}") from error
         names = [line.strip() for line in lines if line.strip()]

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from ladd_data.cli import app, main
 from ladd_data.cli.console import choose_device
 from ladd_data.errors import UsageError
+from ladd_data.presets import parse_classes, parse_normalization
 
 RUN = CliRunner()
 DIGITS = "--classes digits --normalization half"
@@ -165,3 +166,35 @@ def test_python_m_ladd_data_is_the_same_program() -> None:
 def test_a_device_that_is_not_there_is_a_wrong_call(name: str) -> None:
     with pytest.raises(UsageError, match=name):
         choose_device(name)
+
+
+@pytest.mark.parametrize("target", ["/", "/proc/nowhere/set", "x" * 300])
+def test_a_target_that_cannot_be_written_is_a_wrong_call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, mtt_run: Path, target: str
+) -> None:
+    code, out, err = run(capsys, monkeypatch, f"convert mtt {mtt_run} {DIGITS} -o {target}")
+
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and "Choose another -o" in err
+
+
+@pytest.mark.parametrize("command", ["convert mtt {long}", "convert auto {long}", "validate {long}"])
+def test_a_path_the_file_system_refuses_is_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    code, out, err = run(capsys, monkeypatch, command.format(long="x" * 300))
+
+    assert code in (1, 2) and out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["0,0,0/1,1,1e-9", "1e999,0,0/1,1,1", "0,0,0/0.0000000001,1,1", "5000,0,0/1,1,1"])
+def test_a_normalisation_out_of_all_reason_is_a_wrong_call(value: str) -> None:
+    with pytest.raises(UsageError, match="not a preset"):
+        parse_normalization(value)
+
+
+def test_a_class_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("\ufeffant\r\nbee\r\n\r\n".encode())
+
+    assert parse_classes(f"@{tmp_path / 'names.txt'}").names == ("ant", "bee")

@@ -6,13 +6,10 @@ import io
 import json
 import os
 import pickle
-import random
 import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from ladd_converters.mtt import MttConverter
@@ -32,6 +29,7 @@ NAN_RUN = MTT / "cpu-nan-ipc1/logged_files/CIFAR10/cpu-nan-ipc1"
 CIFAR = Answers(normalization=NORMALIZATIONS["cifar10"], classes=CLASS_LISTS["cifar10"])
 ABC = Classes(names=("a", "b", "c"))
 HAND = Answers(normalization=NORMALIZATIONS["half"], classes=ABC)
+OPTIONS = ("--classes", "a,b,c", "--normalization", "half")
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2])
 IMAGES = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 SYSTEM = f"{os.system.__module__}.system"
@@ -53,26 +51,17 @@ def save_run(folder: Path, images: object = IMAGES, labels: object = LABELS, it:
 
 
 def save_zca_run(folder: Path) -> Path:
-    """Write a run with --zca whose best iteration is 20; iteration 3 sorts after it and is another one."""
-    for it, shift in (("20", 1.0), ("3", 0.5), ("best", 1.0)):
+    """Write a run with --zca whose best iteration is 3; iteration 20 is another one, and sorts before it."""
+    for it, shift in (("20", 0.5), ("3", 1.0), ("best", 1.0)):
         save_run(folder, IMAGES * shift, it=it)
-    torch.save(IMAGES * 0.25, folder / "images_zca_20.pt")
-    torch.save(IMAGES * 0.125, folder / "images_zca_3.pt")
+    for it, shift in (("20", 0.125), ("3", 0.25)):
+        torch.save(IMAGES * shift, folder / f"images_zca_{it}.pt")
     return folder
 
 
 def torch_bytes(content: object, **how: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer, **how)
-    return buffer.getvalue()
-
-
-def deflate(data: bytes) -> bytes:
-    """Pack a torch zip file again, with compression."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name))
     return buffer.getvalue()
 
 
@@ -178,14 +167,10 @@ def test_genuine_runs_that_are_not_plain_mtt_are_refused(path: str, words: list[
         pytest.param(IMAGES, LABELS, {}, id="plain"),
         pytest.param(torch_bytes(IMAGES, _use_new_zipfile_serialization=False), LABELS, {}, id="legacy-file"),
         pytest.param(IMAGES.clone().requires_grad_(), LABELS, {}, id="requires-grad"),
-        pytest.param(torch.nn.Parameter(IMAGES), LABELS, {}, id="parameter"),
         pytest.param(IMAGES.double(), LABELS, {"images_dtype": "float64"}, id="float64"),
-        pytest.param(IMAGES.half(), LABELS, {"images_dtype": "float16"}, id="float16"),
         pytest.param(IMAGES.bfloat16(), LABELS, {"images_dtype": "bfloat16"}, id="bfloat16"),
         pytest.param(IMAGES.mT[:, :, 1:], LABELS, {}, id="strided-and-not-square"),
         pytest.param(IMAGES * 0 + 0.3, LABELS, {}, id="constant"),
-        pytest.param(IMAGES * 100, LABELS, {}, id="far-outside"),
-        pytest.param(IMAGES[:, :, :1, :1], LABELS, {}, id="one-pixel"),
         pytest.param(IMAGES, LABELS.float(), {"labels_dtype": "float32"}, id="float-ids"),
         pytest.param(IMAGES, LABELS.to(torch.uint8), {"labels_dtype": "uint8"}, id="uint8-ids"),
         pytest.param(IMAGES, LABELS[torch.tensor([5, 0, 3, 2, 1, 4])], {}, id="not-class-by-class"),
@@ -205,20 +190,19 @@ def test_what_holds_the_same_facts_is_accepted(
 @pytest.mark.parametrize("folder", ["with space", "[brackets]*", "ünï-日本", "-dash", "deep/er/run"])
 def test_any_path_is_accepted(tmp_path: Path, folder: str) -> None:
     save_zca_run(tmp_path / "source" / folder)
+    answers = Answers(classes=ABC, whitening="dewhitened")
 
-    manifest = check_converter(
-        MttConverter(), tmp_path / "source", Answers(classes=ABC, whitening="dewhitened"), tmp_path
-    )
+    manifest = check_converter(MttConverter(), tmp_path / "source", answers, tmp_path)
 
-    assert manifest.distillation.read == {"zca_files_present": True, "iteration": "20"}
+    assert manifest.distillation.read == {"zca_files_present": True, "iteration": "3"}
 
 
 def test_greyscale_28x28_is_accepted_with_and_without_whitening(tmp_path: Path) -> None:
     digits = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     run = save_run(tmp_path / "run", digits, torch.arange(3))
-    plain = check_converter(
-        MttConverter(), run, Answers(normalization=NORMALIZATIONS["mnist"], classes=ABC), tmp_path / "1"
-    )
+    mnist = Answers(normalization=NORMALIZATIONS["mnist"], classes=ABC)
+
+    plain = check_converter(MttConverter(), run, mnist, tmp_path / "1")
     torch.save(digits, run / "images_zca_best.pt")
     raw = check_converter(MttConverter(), run, Answers(classes=ABC, whitening="dewhitened"), tmp_path / "2")
 
@@ -239,7 +223,7 @@ def test_symbolic_links_and_tensors_of_a_gpu_are_accepted(tmp_path: Path, monkey
 
 
 def test_a_named_pair_is_recorded_as_asserted(tmp_path: Path) -> None:
-    save_run(tmp_path, it="best")
+    save_run(tmp_path)
     torch.save(IMAGES, tmp_path / "mine.pt")
     pair = Answers(HAND.normalization, ABC, images=tmp_path / "mine.pt", labels=tmp_path / "labels_best.pt")
 
@@ -272,56 +256,20 @@ def test_pixels_are_clipped_only_while_that_is_cheap(tmp_path: Path, spread: flo
         pytest.param(IMAGES, LABELS + 1, "labels 1 .. 3; expected 0 .. 2", id="label-too-large"),
         pytest.param(IMAGES, LABELS - 1, "labels -1 .. 1; expected 0 .. 2", id="label-negative"),
         pytest.param(IMAGES, LABELS.clamp(max=1), 'no image of class "c"', id="missing-class"),
-        pytest.param(IMAGES, LABELS + 0.5, "not whole", id="fractions"),
-        pytest.param(IMAGES, LABELS.float() * torch.inf, "not whole", id="nan-and-infinite-labels"),
+        pytest.param(IMAGES, torch.tensor([0, 0, 1, 1, 2.5, torch.inf]), "not whole", id="fractions"),
         pytest.param(IMAGES, torch.full((6, 3), 1 / 3), "TESLA writes probabilities and DATM logits", id="soft"),
         pytest.param(IMAGES, LABELS.to(torch.complex64), "complex64 [6]", id="complex-labels"),
-        pytest.param(IMAGES, torch.tensor(1), "int64 []", id="scalar-labels"),
         pytest.param((IMAGES * 255).to(torch.uint8), LABELS, "uint8 [6, 3, 8, 8]; expected float32", id="int-images"),
         pytest.param(IMAGES[0], LABELS, "[3, 8, 8]; expected float32 [n, 3", id="3-d"),
         pytest.param(IMAGES[:0], LABELS[:0], "(0, 3, 8, 8)", id="no-images"),
-        pytest.param(IMAGES[:, :2], LABELS, "(6, 2, 8, 8)", id="2-channels"),
-        pytest.param(IMAGES[:, :1], LABELS, "1 channels; expected 3", id="normalization-of-3"),
-        pytest.param(IMAGES.to_sparse(), LABELS, "sparse", id="sparse"),
-        pytest.param(IMAGES.to("meta"), LABELS, "meta", id="meta"),
-        pytest.param({"data": IMAGES, "x" * 999: 1}, LABELS, "keys 'data', 'xxxxxxxxxxxx...", id="dict"),
-        pytest.param([IMAGES, LABELS], LABELS, "a list of 2", id="list"),
-        pytest.param(np.zeros((6, 3, 8, 8)), LABELS, "multiarray._reconstruct", id="numpy"),
-        pytest.param(b"", LABELS, "empty file", id="empty"),
-        pytest.param(b"a line of text\n", LABELS, "b'a line of text", id="text"),
-        pytest.param(b"\n<!DOCTYPE html><html>", LABELS, "a web page", id="html"),
-        pytest.param(b"version https://git-lfs.github.com/spec/v1\noid", LABELS, "git lfs pull", id="lfs-pointer"),
-        pytest.param(torch_bytes(IMAGES)[:-40], LABELS, "damaged", id="truncated-zip"),
-        pytest.param(
-            torch_bytes(IMAGES, _use_new_zipfile_serialization=False)[:-40], LABELS, "damaged", id="truncated-legacy"
-        ),
-        pytest.param(deflate(torch_bytes(IMAGES * 0)), LABELS, "unfold to", id="zip-bomb"),
-        pytest.param(torch.zeros(1).expand(10**6, 3, 999, 999), LABELS, "unfold to", id="stride-bomb"),
-        pytest.param(torch_bytes(IMAGES, pickle_protocol=4), LABELS, "protocol 4", id="protocol-4"),
+        pytest.param(IMAGES[:, :1], LABELS, "1 channel(s); expected 3", id="normalization-of-3"),
     ],
 )
 def test_what_cannot_become_a_dataset_is_refused(tmp_path: Path, images: object, labels: object, words: str) -> None:
     error = refusal(save_run(tmp_path, images, labels), HAND)
 
     assert isinstance(error, ConvertError) and error.exit_code == 1
-    assert words in str(error) and "images_best.pt" in str(error) + "images_best.pt" * (labels is not LABELS)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_damaged_bytes_are_refused_in_words(tmp_path: Path, zipped: bool) -> None:
-    good, dice = torch_bytes(IMAGES, _use_new_zipfile_serialization=zipped), random.Random(0)
-    refused = 0
-    for trial in range(200):
-        bad = bytearray(good[: dice.randrange(len(good))] if trial % 2 else good)
-        if bad:
-            bad[dice.randrange(min(len(bad), 900))] = dice.randrange(256)
-        (tmp_path / "bad.pt").write_bytes(bad)
-        try:
-            read_tensor(tmp_path / "bad.pt")
-        except ConvertError:
-            refused += 1
-
-    assert refused > 100
+    assert words in str(error) and "_best.pt" in str(error)
 
 
 class Reduce:
@@ -348,11 +296,10 @@ def test_a_malicious_file_is_refused_and_nothing_runs(
         "legacy-reduce": torch_bytes(evil, _use_new_zipfile_serialization=False),
         "beside-tensor": torch_bytes([IMAGES, evil]),
     }[kind]
-    run = save_run(tmp_path / "run", **{position: content})
+    pair = {"images": IMAGES, "labels": LABELS, position: content}
+    run = save_run(tmp_path / "run", pair["images"], pair["labels"])
 
-    code = ladd(
-        monkeypatch, "convert", "mtt", run, "-o", tmp_path / "out", "--classes", "a,b,c", "--normalization", "half"
-    )
+    code = ladd(monkeypatch, "convert", "mtt", run, "-o", tmp_path / "out", *OPTIONS)
 
     message = capsys.readouterr().err
     assert code == 1 and f"{position}_best.pt" in message and "Nothing in it was run" in message
@@ -374,9 +321,7 @@ def test_a_malicious_file_is_refused_and_nothing_runs(
         (Answers(HAND.normalization, ABC, images=Path("images_best.pt")), ["--images and --labels go together"]),
     ],
 )
-def test_a_missing_or_contradicting_answer_says_which_option(
-    tmp_path: Path, answers: Answers, words: list[str]
-) -> None:
+def test_a_missing_or_contradicting_answer_names_the_option(tmp_path: Path, answers: Answers, words: list[str]) -> None:
     error = refusal(save_run(tmp_path), answers)
 
     assert isinstance(error, UsageError) and error.exit_code == 2
@@ -385,20 +330,18 @@ def test_a_missing_or_contradicting_answer_says_which_option(
 
 def test_a_zca_run_is_refused_unless_told(tmp_path: Path) -> None:
     run = save_zca_run(tmp_path / "run")
-    told = Answers(classes=ABC, whitening="dewhitened")
+    told, whitened = Answers(classes=ABC, whitening="dewhitened"), Answers(classes=ABC, whitening="whitened")
 
-    assert refusal(run, HAND).exit_code == 1
-    assert refusal(run, Answers(classes=ABC)).exit_code == 1
-    assert "images_zca_3.pt: is the de-whitened copy" in str(
-        refusal(run / "images_zca_3.pt", Answers(classes=ABC, whitening="whitened"))
-    )
-    assert MttConverter().read(run / "images_3.pt", told).files[0] == run / "images_zca_3.pt"
+    assert refusal(run, HAND).exit_code == refusal(run, Answers(classes=ABC)).exit_code == 1
+    assert "images_zca_3.pt: is the de-whitened copy" in str(refusal(run / "images_zca_3.pt", whitened))
+    assert MttConverter().read(run / "images_20.pt", told).files[0] == run / "images_zca_20.pt"
     torch.save(IMAGES + 1, run / "images_best.pt")
     assert "equals this file" in str(refusal(run, told))
 
 
 def test_several_runs_are_listed(tmp_path: Path) -> None:
     runs = [save_run(tmp_path / "logged_files" / name) for name in ("calm-sun-1", "odd-moon-2")]
+    save_run(runs[1] / "a-copy")
 
     error = refusal(tmp_path, HAND)
 
@@ -416,6 +359,7 @@ def test_several_runs_are_listed(tmp_path: Path) -> None:
         ("run", "--images {}/run/images_7.pt --labels {}/run/labels_7.pt"),
         ("alone", "found images_5.pt but no labels_5.pt"),
         ("alone/images_5.pt", "found no labels_5.pt beside it"),
+        ("run/images_\udcff.pt", "no such folder or file"),
     ],
 )
 def test_a_path_without_a_best_pair_says_what_to_name(tmp_path: Path, path: str, words: str) -> None:
@@ -445,9 +389,8 @@ def test_a_dry_run_reports_both_costs_and_writes_nothing(
     save_run(tmp_path / "run", IMAGES * 5)
     monkeypatch.chdir(tmp_path)
     before = everything_in(tmp_path)
-    options = ["--classes", "a,b,c", "--normalization", "half", "--dry-run", "--json"]
 
-    code = ladd(monkeypatch, "convert", "mtt", "run", "-o", "out", *options)
+    code = ladd(monkeypatch, "convert", "mtt", "run", "-o", "out", *OPTIONS, "--dry-run", "--json")
 
     report = json.loads(capsys.readouterr().out)
     assert code == 0 and report["written"] is None

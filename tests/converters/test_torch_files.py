@@ -1,0 +1,112 @@
+"""Opening .pt files: tensors come out whole, and whatever else carries the name is refused in words."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ladd_converters.torch_files import read_tensor
+
+from ladd_data import ConvertError, UsageError
+
+VALUES = torch.arange(600.0).reshape(20, 30)
+
+
+def torch_bytes(content: object, **how: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **how)
+    return buffer.getvalue()
+
+
+def deflate(data: bytes) -> bytes:
+    """Pack a torch zip file again, with compression."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return buffer.getvalue()
+
+
+def add_file(data: bytes, name: str) -> bytes:
+    buffer = io.BytesIO(data)
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(name, "")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "tensor", [VALUES, VALUES.clone().requires_grad_(), VALUES.mT, VALUES[3:5], VALUES.to(torch.int64), VALUES[0, 0]]
+)
+def test_a_tensor_comes_out_as_it_was_saved(tmp_path: Path, tensor: torch.Tensor, zipped: bool) -> None:
+    (tmp_path / "t.pt").write_bytes(torch_bytes(tensor, _use_new_zipfile_serialization=zipped))
+
+    read = read_tensor(tmp_path / "t.pt")
+
+    assert read.dtype == tensor.dtype and torch.equal(read, tensor)
+    assert read.is_contiguous() and not read.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"", "an empty file", id="empty"),
+        pytest.param(b"a line of text\n", "bytes that begin b'a line of text", id="text"),
+        pytest.param(b"PK\x05\x06" + bytes(18), "bytes that begin b'PK", id="empty-zip"),
+        pytest.param(b"\xef\xbb\xbf\n <!DOCTYPE html><html>", "a web page", id="html"),
+        pytest.param(b"<html><head>", "a web page", id="html-without-doctype"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull", id="lfs-pointer"),
+        pytest.param(torch_bytes(VALUES)[:-40], "damaged", id="truncated-zip"),
+        pytest.param(torch_bytes(VALUES, _use_new_zipfile_serialization=False)[:-40], "damaged", id="truncated-legacy"),
+        pytest.param(add_file(torch_bytes(VALUES), "archive/constants.pkl"), "TorchScript archives", id="torchscript"),
+        pytest.param(torch_bytes(VALUES, pickle_protocol=4), "a pickle of protocol 4", id="protocol-4"),
+        pytest.param(torch_bytes({"data": VALUES, "x" * 999: 1}), "keys 'data', 'xxxxxxxxxxxx...", id="dict"),
+        pytest.param(torch_bytes({}), "an empty dictionary", id="empty-dict"),
+        pytest.param(torch_bytes([VALUES, VALUES]), "a list of 2", id="list"),
+        pytest.param(torch_bytes("text"), "a str", id="str"),
+        pytest.param(torch_bytes(np.zeros(3)), "multiarray._reconstruct", id="numpy"),
+        pytest.param(torch_bytes(torch.nn.Linear(2, 2)), '"torch.nn.modules.linear.Linear"', id="module"),
+        pytest.param(torch_bytes(VALUES.to_sparse()), "sparse", id="sparse"),
+        pytest.param(torch_bytes(VALUES.to("meta")), "meta", id="meta"),
+        pytest.param(deflate(torch_bytes([torch.zeros(2**20)])), "unfold to 4", id="zip-bomb"),
+        pytest.param(torch_bytes(torch.zeros(1).expand(10**6, 10**6)), "unfold to 4000000000000", id="stride-bomb"),
+    ],
+)
+def test_anything_else_is_refused_and_named(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "t.pt"
+    path.write_bytes(content)
+
+    with pytest.raises(ConvertError) as error:
+        read_tensor(path)
+
+    assert str(error.value).startswith(f"{path}: ") and words in str(error.value)
+    assert len(str(error.value)) < 400
+
+
+def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in (("missing", "no such file"), (".", "not a file"), ("pipe", "not a file")):
+        with pytest.raises(UsageError, match=words):
+            read_tensor(tmp_path / name)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_no_damage_escapes_as_another_error(tmp_path: Path, zipped: bool) -> None:
+    good, dice, refused = torch_bytes(VALUES, _use_new_zipfile_serialization=zipped), random.Random(0), 0
+    for trial in range(300):
+        bad = bytearray(good[: dice.randrange(1, len(good))] if trial % 2 else good)
+        bad[dice.randrange(min(len(bad), 900))] = dice.randrange(256)
+        (tmp_path / "bad.pt").write_bytes(bad)
+        try:
+            read_tensor(tmp_path / "bad.pt")
+        except ConvertError:
+            refused += 1
+
+    assert refused > 150
