@@ -5,23 +5,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ladd_data.encodings import FloatArray
 from ladd_data.errors import DatasetError, Problem, UsageError
-from ladd_data.loaders.decode import decode_probs
+from ladd_data.loaders.decode import decode_probs, to_tensors
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.manifest import Grid, Manifest
 from ladd_data.png import decode_png
 from ladd_data.shards.folder import Folder, Shard, open_folder
 from ladd_data.shards.layout import Records
 from ladd_data.shards.parquet import read_group_sizes, read_records
-from ladd_data.types import I64, U8, Record
+from ladd_data.types import I64, U8, Array, Columns, Record
 from ladd_data.views.device import ViewMaker, apply_affine
 
 
@@ -51,7 +50,7 @@ class Arrays:
     ids: list[str]
     images: U8
     labels: I64
-    dense: dict[str, FloatArray]
+    dense: Columns
 
 
 class Dataset:
@@ -88,8 +87,8 @@ class Dataset:
         image = torch.from_numpy(self._decode(records, row, self._groups[group][1]))
         dense, labels = None, self.manifest.labels
         if labels is not None:
-            stored = torch.from_numpy(records.dense[f"dense_{labels.space}"][row].copy())
-            dense = decode_probs(stored, labels.space)
+            stored = to_tensors({name: values[row : row + 1] for name, values in records.dense.items()})
+            dense = decode_probs(stored, labels.coding, len(self.classes))[0]
         return Record(records.ids[row], image, int(records.labels[row]), dense)
 
     def views(self, images: Tensor, views: Sequence[int] | None = None, *, normalize: bool = True) -> Tensor:
@@ -129,12 +128,12 @@ class Dataset:
         probabilities [B,V,classes] or None). The order depends on seed and epoch alone.
         """
         labels = self.manifest.labels
-        dense = torch.from_numpy(self.arrays.dense[f"dense_{labels.space}"]).to(device) if labels else None
+        decode = partial(decode_probs, coding=labels.coding, classes=len(self.classes)) if labels else None
         return ResidentLoader(
             torch.from_numpy(self.arrays.images).to(device),
             torch.from_numpy(self.arrays.labels).to(device),
-            dense,
-            labels.space if labels else None,
+            to_tensors(self.arrays.dense, device),
+            decode,
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
@@ -148,7 +147,7 @@ class Dataset:
         pixels = np.empty((len(self), images.channels, images.height, images.width), np.uint8)
         ids: list[str] = []
         labels: list[I64] = []
-        dense: dict[str, list[FloatArray]] = {}
+        dense: dict[str, list[Array]] = {}
         for _, first, records, decoded in self.decoded():
             pixels[first : first + len(records)] = decoded
             ids += records.ids

@@ -11,9 +11,8 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ladd_data.encodings import FloatArray
 from ladd_data.manifest import Classes, classes_digest
-from ladd_data.types import U8
+from ladd_data.types import U8, Array
 
 
 def digest_pixels(image: U8) -> str:
@@ -21,7 +20,7 @@ def digest_pixels(image: U8) -> str:
     return hashlib.sha256(struct.pack("<III", *image.shape) + image.tobytes()).hexdigest()
 
 
-def digest_dense(columns: Mapping[str, FloatArray], row: int) -> str:
+def digest_dense(columns: Mapping[str, Array], row: int) -> str:
     """Return the SHA-256 of one record's stored labels: for each column in name order, name and bytes."""
     state = hashlib.sha256()
     for name in sorted(columns):

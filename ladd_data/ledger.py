@@ -7,6 +7,7 @@ same through Deflate, as the paper counts (Sec. 4.2). `stored`: the bytes in thi
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ladd_data.png import decode_png
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.parquet import column_bytes
+from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
 """Zip is measured on at most this many raw bytes of images, from the first records on."""
@@ -88,8 +90,7 @@ def count_ledger(folder: Folder) -> Ledger:
     manifest, labels = folder.manifest, folder.manifest.labels
     images = manifest.images
     pixels = images.channels * images.height * images.width
-    per_view = len(manifest.classes.names) * (2 if labels and labels.dtype == "float16" else 4)
-    per_record = labels.count * (per_view + (4 if labels.logz else 0)) if labels else 0
+    per_record = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in folder.layout.dense.values())
     raw = Counted(images.count * pixels, images.count * per_record)
     columns: dict[str, int] = {}
     for shard in folder.shards:

@@ -172,16 +172,29 @@ class GoldenView(_Part):
     top_prob: Share
 
 
+class Coding(_Part):
+    """How soft labels are stored; decides the columns."""
+
+    encoding: Literal["dense", "q8", "q4", "topk"] = "dense"
+    space: LabelSpace = Field(default="log_probs", description="What the numbers are; log_probs if not dense.")
+    dtype: Literal["float16", "float32", "bfloat16"] = Field(
+        default="float16", description="Of a dense column; float16 for the values of the others."
+    )
+    logz: bool = Field(default=False, description="Whether dense_logz is there: logits = log_probs + logz.")
+    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Classes kept per view, for topk.")
+
+
 class Labels(_Part):
-    """The dense labels: one soft label per view, in the column dense_<space>."""
+    """The dense labels: one soft label per view."""
 
     views: Grid
-    space: LabelSpace
-    dtype: Literal["float16", "float32"]
-    logz: bool = Field(description="Whether dense_logz is there: logits = log_probs + logz.")
+    coding: Coding
     temperature: Annotated[float, Field(gt=0)] = 1.0
     profile: str | None = None
     certificate: Certificate
+    parent: Digest | None = Field(
+        default=None, description="labels.digest of the labels these were re-encoded from; certificate against them."
+    )
     labeler: Labeler | None
     golden: Annotated[tuple[GoldenView, ...], Field(min_length=1, max_length=64)]
     digest: Digest = Field(description="Over the stored label values, in id order.")
@@ -244,10 +257,17 @@ class Manifest(_Part):
         over, under = map(int, labels.views.ratio.split("/"))
         if over > under:
             raise ValueError(f"labels.views.ratio {labels.views.ratio} is more than 1/1")
-        if labels.logz and labels.space != "log_probs":
-            raise ValueError("labels.logz belongs to space log_probs only")
-        if labels.space == "probs" and labels.dtype == "float16":
-            raise ValueError("float16 probabilities underflow: use log_probs, or float32")
+        coding = labels.coding
+        if coding.logz and coding.space != "log_probs":
+            raise ValueError("labels.coding.logz belongs to space log_probs only")
+        if coding.space == "probs" and coding.dtype != "float32":
+            raise ValueError(f"{coding.dtype} probabilities underflow: use log_probs, or float32")
+        if coding.encoding != "dense" and (coding.space, coding.dtype) != ("log_probs", "float16"):
+            raise ValueError(f"encoding {coding.encoding} is of space log_probs and dtype float16")
+        if (coding.encoding == "topk") != (coding.k is not None):
+            raise ValueError("labels.coding.k belongs to encoding topk, and only there")
+        if coding.k is not None and coding.k >= classes:
+            raise ValueError(f"labels.coding.k is {coding.k}, not fewer than the {classes} classes")
         if labels.labeler is not None and labels.labeler.network.classes != classes:
             raise ValueError(f"the labeler has {labels.labeler.network.classes} classes, the dataset {classes}")
         for golden in labels.golden:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,15 @@ U8 = NDArray[np.uint8]
 I64 = NDArray[np.int64]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+Array = NDArray[Any]
+Columns = dict[str, Array]
+"""Stored label columns by name, each [records, ...]."""
+
+ColumnTypes = dict[str, tuple[tuple[int, ...], str]]
+"""Column name -> (shape per record, type). The type "bytes" is fixed-size binary: uint8 [records, width]."""
+
+TYPE_BYTES = {"float16": 2, "float32": 4, "uint8": 1, "uint16": 2, "uint32": 4, "bytes": 1}
 
 LabelSpace = Literal["probs", "log_probs", "logits"]
 """What the numbers of a soft label are; the column name `dense_<space>` says it on disk."""

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ladd_data.digests import DigestMeter, Digests, digest_dense, digest_pixels
-from ladd_data.encodings import decode_probs
+from ladd_data.encodings.coding import decode_probs
+from ladd_data.encodings.dense import decode_dense
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
 from ladd_data.png import decode_png
@@ -28,7 +29,7 @@ from ladd_data.views.reference import reference_view
 MAX_PER_CLAUSE = 20
 """Problems of one clause that are listed; the rest are counted."""
 
-SUM_TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
+SUM_TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-1}
 """How far a row's probabilities may sum from 1: float32 rounding, and float16 log-probabilities at C = 1000."""
 
 GOLDEN_PROB_TOLERANCE = 1e-3
@@ -181,17 +182,18 @@ class _RecordCheck:
                 self._note("LADD-031", where, "NaN or infinity", "finite numbers")
         self._check_sums(shard, first, records, labels)
         with np.errstate(invalid="ignore", over="ignore"):
-            return decode_probs(records.dense, labels.space)
+            return decode_probs(records.dense, labels.coding, len(self.manifest.classes.names))
 
     def _check_sums(self, shard: Shard, first: int, records: Records, labels: Labels) -> None:
-        if labels.space == "logits":
+        coding = labels.coding
+        if coding.encoding != "dense" or coding.space == "logits":
             return
-        column = f"dense_{labels.space}"
+        column = f"dense_{coding.space}"
         with np.errstate(invalid="ignore", over="ignore"):
-            wide = records.dense[column].astype(np.float64)
-            probs = np.exp(wide) if labels.space == "log_probs" else wide
+            wide = decode_dense(records.dense[column], coding.dtype).astype(np.float64)
+            probs = np.exp(wide) if coding.space == "log_probs" else wide
             off = np.abs(probs.sum(-1) - 1)  # [rows, views]
-            wrong = (off > SUM_TOLERANCE[labels.dtype]) | (probs.min(-1) < 0)
+            wrong = (off > SUM_TOLERANCE[coding.dtype]) | (probs.min(-1) < 0)
         for row in np.flatnonzero(wrong.any(-1)):
             view = int(wrong[row].argmax())
             where = f'{shard.path}, row {first + row} (id "{records.ids[row]}"), {column}, view {view}'

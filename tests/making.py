@@ -9,7 +9,7 @@ import torch
 
 from ladd_data.convert import Distilled
 from ladd_data.dataset import load
-from ladd_data.encodings import PROFILES
+from ladd_data.encodings.profiles import Budget, coding_of_profile
 from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import LabelerDescription, load_labeler, save_labeler
 from ladd_data.manifest import Classes, Network, Normalization
@@ -55,6 +55,8 @@ def make_labeler(path: Path, classes: Classes = CLASSES, size: int = SIZE, seed:
 def label(source: Path, labeler: Path, target: Path, profile: str = "default", n: int = 5, ratio: str = "5/8") -> Path:
     """Label a dataset on the CPU."""
     device = torch.device("cpu")
-    plan = LabelPlan(load_labeler(labeler), grid(n, ratio), PROFILES[profile], device)
-    label_dataset(load(source), plan, target)
+    dataset = load(source)
+    coding = coding_of_profile(profile, Budget(len(dataset.classes), n * n, 3000))
+    plan = LabelPlan(load_labeler(labeler), grid(n, ratio), coding, device, profile)
+    label_dataset(dataset, plan, target)
     return target

@@ -101,7 +101,7 @@ def test_the_loader_keeps_uint8_and_float16(labelled: Path) -> None:
     loader = ladd.load(labelled).loader(4)
 
     assert loader.images.dtype == torch.uint8
-    assert loader.dense is not None and loader.dense.dtype == torch.float16
+    assert loader.stored["dense_log_probs"].dtype == torch.float16
 
 
 @pytest.mark.parametrize(("batch_size", "seed", "named"), [(0, 0, "batch_size 0"), (1, -1, "-1"), (1, 2**32, "2")])

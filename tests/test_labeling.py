@@ -76,7 +76,7 @@ def test_relabelling_replaces_the_old_labels(tmp_path: Path, labelled: Path, lab
     target = label(labelled, labeler, tmp_path / "other", profile="paper", n=2, ratio="1/2")
 
     labels = ladd.load(target).manifest.labels
-    assert labels is not None and (labels.count, labels.space, labels.logz) == (4, "probs", False)
+    assert labels is not None and (labels.count, labels.coding.space, labels.coding.logz) == (4, "probs", False)
     assert ladd.validate(target).valid
 
 

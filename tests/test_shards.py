@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladd_data.encodings import FloatArray
 from ladd_data.files import canonical_json
 from ladd_data.png import encode_png
 from ladd_data.shards.layout import Layout, Records, arrow_schema, card_features, footer_features
 from ladd_data.shards.parquet import ParquetWriter, plan_shards, read_records
+from ladd_data.types import Columns
 
 LAYOUT = Layout(("a", "b"), {"dense_log_probs": ((4, 2), "float16"), "dense_logz": ((4,), "float32")})
 MANIFEST = canonical_json({"spec_version": "1.0"})
@@ -26,7 +26,7 @@ MANIFEST = canonical_json({"spec_version": "1.0"})
 def make_records(count: int) -> Records:
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (count, 3, 8, 8), np.uint8)
-    dense: dict[str, FloatArray] = {
+    dense: Columns = {
         "dense_log_probs": generator.normal(size=(count, 4, 2)).astype(np.float16),
         "dense_logz": generator.normal(size=(count, 4)).astype(np.float32),
     }

@@ -11,7 +11,7 @@ from ladd_data.cli.console import AsJson, print_json
 
 if TYPE_CHECKING:
     from ladd_data.ledger import Counted, Ledger
-    from ladd_data.manifest import Manifest
+    from ladd_data.manifest import Coding, Manifest
 
 
 def info(
@@ -44,7 +44,7 @@ def _print_facts(manifest: Manifest) -> None:
     }
     if labels is not None:
         facts["views"] = f"{labels.count} = {labels.views.n}x{labels.views.n} grid, ratio {labels.views.ratio}"
-        facts["labels"] = f"{labels.dtype} {labels.space}{' + logz' if labels.logz else ''}, profile {labels.profile}"
+        facts["labels"] = _say_coding(labels.coding) + (f", profile {labels.profile}" if labels.profile else "")
         facts["error"] = f"total variation {labels.certificate.mean_tv:.2g} mean, {labels.certificate.max_tv:.2g} max"
         if labels.labeler is not None:
             maker = labels.labeler
@@ -52,6 +52,11 @@ def _print_facts(manifest: Manifest) -> None:
             facts["labeler"] = f"{maker.network.name} width {maker.network.width}, {maker.epochs} epochs{accuracy}"
     for name, value in facts.items():
         typer.echo(f"{name:8} {value}")
+
+
+def _say_coding(coding: Coding) -> str:
+    kind = {"dense": f"{coding.dtype} {coding.space}", "topk": f"top-{coding.k} log_probs + tail"}
+    return kind.get(coding.encoding, f"{coding.encoding} log_probs") + (" + logz" if coding.logz else "")
 
 
 def _print_ledger(ledger: Ledger, manifest: Manifest) -> None:

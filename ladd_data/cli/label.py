@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ladd_data.cli.codings import choose_coding
 from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
 
 
@@ -17,23 +18,29 @@ def label(
     grid: Annotated[int, typer.Option(min=1, max=64, help="Views per axis.")] = 5,
     ratio: Annotated[str, typer.Option(help="Side of a view as an exact fraction of the image's.")] = "5/8",
     profile: Annotated[
-        str, typer.Option(help="default: float16 log-probabilities + logz; paper: float32 probabilities.")
-    ] = "default",
+        str | None,
+        typer.Option(help="default: float16 log-probabilities + logz; paper: float32 probabilities; compact."),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="In place of a profile: float32, float16, q8, q4 or topk.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Classes kept per view, for --encoding topk.")] = None,
+    logz: Annotated[bool, typer.Option(help="With --encoding: keep what gives the logits back.")] = True,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset."""
     from ladd_data.dataset import load
-    from ladd_data.encodings import find_profile
     from ladd_data.labeling.label import LabelPlan, label_dataset
     from ladd_data.labeling.labeler import load_labeler
     from ladd_data.views.geometry import grid as make_grid
 
     chosen = choose_device(device)
     views = make_grid(grid, ratio)
-    plan = LabelPlan(load_labeler(labeler, chosen), views, find_profile(profile), chosen)
     dataset = load(directory)
+    coding, name = choose_coding(dataset.folder, views.n**2, profile, encoding, top_k, logz)
+    plan = LabelPlan(load_labeler(labeler, chosen), views, coding, chosen, name)
     with progress_bar("labeling") as on_progress:
         manifest = label_dataset(dataset, plan, out, overwrite=overwrite, on_progress=on_progress)
     if manifest.labels is None:

@@ -14,16 +14,17 @@ from torch.nn import functional
 
 from ladd_data.dataset import Dataset
 from ladd_data.digests import Digests
-from ladd_data.encodings import CertificateMeter, Profile, decode_probs, dense_columns, encode_labels
+from ladd_data.encodings.certificate import CertificateMeter
+from ladd_data.encodings.coding import column_types, decode_probs, encode_labels, log_softmax
 from ladd_data.errors import LabelError
 from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.manifest import Affine, GoldenView, Grid, Labeler, Labels, Manifest, Network, Recipe
+from ladd_data.manifest import Affine, Coding, GoldenView, Grid, Labeler, Labels, Manifest, Network, Recipe
 from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
 from ladd_data.pixels import renormalize
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.parquet import column_bytes
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, U8
+from ladd_data.types import F32, TYPE_BYTES, U8
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.golden import digest_view
 
@@ -35,12 +36,13 @@ MAX_VIEWS_PER_BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class LabelPlan:
-    """What to label with, which views, how to store the result, and where to compute."""
+    """What to label with, which views, how to store the result, where to compute; the profile is a name only."""
 
     labeler: LoadedLabeler
     grid: Grid
-    profile: Profile
+    coding: Coding
     device: torch.device
+    profile: str | None = None
 
 
 def label_dataset(
@@ -57,7 +59,7 @@ def label_dataset(
 
     Args:
         dataset: where the images come from; earlier dense labels are replaced.
-        plan: labeler (already on the device), views, profile, device.
+        plan: labeler (already on the device), views, coding, device.
         target: the folder to write; appears whole or not at all.
         overwrite: replace the target.
         on_progress: told (records done, records in all).
@@ -121,8 +123,8 @@ class _LabelRun:
         self.dataset, self.plan = dataset, plan
         self.affine = labeler_input(dataset.manifest, plan.labeler)
         images, names = dataset.manifest.images, dataset.manifest.classes.names
-        profile, self.views = plan.profile, plan.grid.n**2
-        self.columns = dense_columns(profile.space, profile.dtype, self.views, len(names), logz=profile.logz)
+        self.views = plan.grid.n**2
+        self.columns = column_types(plan.coding, self.views, len(names))
         self.layout = Layout(names, self.columns)
         self.maker = ViewMaker(plan.grid, images.height, images.width, plan.device)
         self.batch = views_per_batch(plan.labeler.description.network)
@@ -133,8 +135,7 @@ class _LabelRun:
         """Return about how large one labelled record is on disk."""
         folder = self.dataset.folder
         images = sum(column_bytes(folder.path / shard.path)["image"] for shard in folder.shards)
-        width = {"float16": 2, "float32": 4}
-        dense = sum(width[dtype] * math.prod(shape) for shape, dtype in self.columns.values())
+        dense = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in self.columns.values())
         return images // len(self.dataset) + dense
 
     def label(self, first: int, records: Records, pixels: U8, on_progress: Callable[[int, int], None]) -> Records:
@@ -145,9 +146,9 @@ class _LabelRun:
             images = torch.from_numpy(pixels[start : start + images_at_once]).to(self.plan.device)
             views = self.maker(images)
             logits = self._forward(views.flatten(0, 1)).reshape(*views.shape[:2], -1).cpu().numpy()
-            encoded = encode_labels(logits, self.plan.profile)
-            probs = decode_probs(encoded, self.plan.profile.space)
-            self.meter.add(logits, probs)
+            encoded = encode_labels(logits, self.plan.coding)
+            probs = decode_probs(encoded, self.plan.coding, logits.shape[-1])
+            self.meter.add(log_softmax(logits)[0], probs)
             self._note_golden(first + start, records.ids[start : start + len(images)], views, probs)
             parts.append(encoded)
             on_progress(first + start + len(images), len(self.dataset))
@@ -197,10 +198,8 @@ class _LabelRun:
         )
         labels = Labels(
             views=plan.grid,
-            space=plan.profile.space,
-            dtype=plan.profile.dtype,
-            logz=plan.profile.logz,
-            profile=plan.profile.name,
+            coding=plan.coding,
+            profile=plan.profile,
             certificate=self.meter.result(),
             labeler=labeler,
             golden=tuple(self.golden),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from ladd_data.errors import UsageError
-from ladd_data.loaders.decode import decode_probs
 from ladd_data.loaders.order import epoch_order
-from ladd_data.types import Batch, LabelSpace
+from ladd_data.types import Batch
 
 
 class ResidentLoader:
@@ -24,8 +23,8 @@ class ResidentLoader:
         self,
         images: Tensor,
         labels: Tensor,
-        dense: Tensor | None,
-        space: LabelSpace | None,
+        stored: Mapping[str, Tensor],
+        decode: Callable[[Mapping[str, Tensor]], Tensor] | None,
         *,
         batch_size: int,
         shuffle: bool = False,
@@ -37,8 +36,8 @@ class ResidentLoader:
         Args:
             images: uint8 [records, channels, height, width].
             labels: int64 [records].
-            dense: [records, views, classes] as stored, or None.
-            space: what the numbers of `dense` are.
+            stored: label columns as stored, each [records, ...]; empty without dense labels.
+            decode: turns gathered columns into probabilities [batch, views, classes].
             batch_size: records per batch, at least 1.
             shuffle: visit records in the order of (seed, epoch); else in file order.
             seed: of the order, 0 .. 2**32 - 1.
@@ -48,7 +47,7 @@ class ResidentLoader:
             raise UsageError(f"batch_size {batch_size}: expected at least 1.")
         if not 0 <= seed < 2**32:
             raise UsageError(f"seed {seed}: expected 0 .. 4294967295.")
-        self.images, self.labels, self.dense, self.space = images, labels, dense, space
+        self.images, self.labels, self.stored, self._decode = images, labels, stored, decode
         self.batch_size, self.shuffle, self.seed, self.drop_last = batch_size, shuffle, seed, drop_last
         self.epoch = 0
 
@@ -76,6 +75,6 @@ class ResidentLoader:
 
     def _gather(self, index: Tensor) -> Batch:
         dense = None
-        if self.dense is not None and self.space is not None:
-            dense = decode_probs(self.dense.index_select(0, index), self.space)
+        if self._decode is not None:
+            dense = self._decode({name: values.index_select(0, index) for name, values in self.stored.items()})
         return Batch(self.images.index_select(0, index), self.labels.index_select(0, index), dense, index)

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ladd_data.manifest import Manifest
+from ladd_data.manifest import Labels, Manifest
 from ladd_data.shards.layout import card_features, layout_of
 
 CARD_PATH = "README.md"
@@ -100,19 +100,7 @@ def _snippets(manifest: Manifest) -> list[str]:
     if labels is None:
         plain += ["record = train[0]", 'record["image"], record["label"]  # a PIL image, the hard class']
     else:
-        column = f"dense_{labels.space}"
-        plain += [
-            f'train = train.with_format("numpy", columns=["{column}"], output_all_columns=True)',
-            "record = train[0]",
-            f'record["image"], record["label"], record["{column}"].shape  '
-            f"# a PIL image, the hard class, ({labels.count}, {len(manifest.classes.names)})",
-        ]
-        if labels.space == "log_probs":
-            plain.append(
-                f'# The column holds log-probabilities: take exp, never softmax of exp, of record["{column}"].'
-            )
-        if labels.space == "probs":
-            plain.append("# The column holds probabilities: never put a softmax on them.")
+        plain += _dense_snippet(labels, len(manifest.classes.names))
     ours = [
         "import ladd_data as ladd",
         "",
@@ -123,6 +111,39 @@ def _snippets(manifest: Manifest) -> list[str]:
     if labels is not None:
         ours.append("    crops = dataset.views(image)  # the same for every view, bit-equal to what the labeler saw")
     return ["## Load it", "", *plain, "```", "", "```python", *ours, "```", ""]
+
+
+def _dense_snippet(labels: Labels, classes: int) -> list[str]:
+    """Return the lines of plain Python that read this dataset's kind of labels."""
+    coding, shape = labels.coding, f"({labels.count}, {classes})"
+    if coding.encoding == "topk":
+        return [
+            "record = train[0]",
+            'ids, values = record["dense_topk_ids"], record["dense_topk_log_probs"]'
+            f"  # {labels.count} views x {coding.k} classes, log-probabilities",
+            'tail = record["dense_tail_log_prob"]  # log of what all other classes have together, per view',
+        ]
+    if coding.encoding in ("q8", "q4"):
+        codes = "codes" if coding.encoding == "q8" else "np.stack([codes & 15, codes >> 4], -1)"
+        return [
+            "import numpy as np",
+            "record = train[0]",
+            f'codes = np.frombuffer(record["dense_{coding.encoding}"], np.uint8).reshape({labels.count}, -1)',
+            f"codes = {codes}.reshape({labels.count}, -1)[:, :{classes}]",
+            f'values = -np.array(record["dense_{coding.encoding}_scale"], np.float32)[:, None] * codes',
+            f"probs = np.exp(values) / np.exp(values).sum(1, keepdims=True)  # {shape}",
+        ]
+    column = f"dense_{coding.space}"
+    lines = [
+        f'train = train.with_format("numpy", columns=["{column}"], output_all_columns=True)',
+        "record = train[0]",
+        f'record["image"], record["label"], record["{column}"].shape  # a PIL image, the hard class, {shape}',
+    ]
+    if coding.space == "log_probs":
+        lines.append(f'# The column holds log-probabilities: take exp, never softmax of exp, of record["{column}"].')
+    if coding.space == "probs":
+        lines.append("# The column holds probabilities: never put a softmax on them.")
+    return lines
 
 
 def _facts(manifest: Manifest) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ladd_data.encodings import FloatArray, dense_columns
+from ladd_data.encodings.coding import column_types
 from ladd_data.manifest import Manifest
-from ladd_data.types import I64
+from ladd_data.types import I64, Columns, ColumnTypes
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -20,7 +20,7 @@ class Layout:
     """Class names, and the dense columns as name -> (shape per record, dtype)."""
 
     classes: tuple[str, ...]
-    dense: dict[str, tuple[tuple[int, ...], str]]
+    dense: ColumnTypes
 
     @property
     def column_names(self) -> list[str]:
@@ -38,7 +38,7 @@ class Records:
     ids: list[str]
     labels: I64
     images: list[bytes]
-    dense: dict[str, FloatArray]
+    dense: Columns
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,7 +54,7 @@ def layout_of(manifest: Manifest) -> Layout:
     names, labels = manifest.classes.names, manifest.labels
     if labels is None:
         return Layout(names, {})
-    return Layout(names, dense_columns(labels.space, labels.dtype, labels.count, len(names), logz=labels.logz))
+    return Layout(names, column_types(labels.coding, labels.count, len(names)))
 
 
 def arrow_schema(layout: Layout) -> pa.Schema:
@@ -69,11 +69,26 @@ def arrow_schema(layout: Layout) -> pa.Schema:
         pa.field("id", pa.string()),
     ]
     for name, (shape, dtype) in layout.dense.items():
-        kind: pa.DataType = pa.float16() if dtype == "float16" else pa.float32()
-        for length in reversed(shape):
-            kind = pa.list_(kind, length)
-        fields.append(pa.field(name, kind))
+        fields.append(pa.field(name, _arrow_type(shape, dtype)))
     return pa.schema(fields)
+
+
+_ARROW_TYPES = {
+    "float16": pa.float16(),
+    "float32": pa.float32(),
+    "uint8": pa.uint8(),
+    "uint16": pa.uint16(),
+    "uint32": pa.uint32(),
+}
+
+
+def _arrow_type(shape: tuple[int, ...], dtype: str) -> pa.DataType:
+    if dtype == "bytes":
+        return pa.binary(shape[0])
+    kind = _ARROW_TYPES[dtype]
+    for length in reversed(shape):
+        kind = pa.list_(kind, length)
+    return kind
 
 
 def footer_features(layout: Layout) -> dict[str, Any]:
@@ -84,8 +99,9 @@ def footer_features(layout: Layout) -> dict[str, Any]:
         "id": {"dtype": "string", "_type": "Value"},
     }
     for name, (shape, dtype) in layout.dense.items():
-        feature: dict[str, Any] = {"dtype": dtype, "_type": "Value"}
-        for length in reversed(shape):
+        value = f"fixed_size_binary[{shape[0]}]" if dtype == "bytes" else dtype
+        feature: dict[str, Any] = {"dtype": value, "_type": "Value"}
+        for length in reversed(shape if dtype != "bytes" else ()):
             feature = {"feature": feature, "length": length, "_type": "List"}
         features[name] = feature
     return {"info": {"features": features}}
@@ -100,6 +116,9 @@ def card_features(layout: Layout) -> list[dict[str, Any]]:
         {"name": "id", "dtype": "string"},
     ]
     for name, (shape, dtype) in layout.dense.items():
+        if dtype == "bytes":
+            features.append({"name": name, "dtype": f"fixed_size_binary[{shape[0]}]"})
+            continue
         feature: Any = dtype
         for length in reversed(shape):
             feature = {"list": feature, "length": length}

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ladd_data.encodings import FloatArray
 from ladd_data.shards.layout import Layout, Records, arrow_schema, footer_features
+from ladd_data.types import Array, Columns
 
 FOOTER_KEY = b"ladd"
 FEATURES_KEY = b"huggingface"
@@ -211,8 +211,15 @@ def _to_arrow(records: Records, schema: pa.Schema) -> pa.RecordBatch:
         pa.array(records.ids, pa.string()),
     ]
     for name, values in records.dense.items():
-        columns.append(_nest(pa.array(np.ascontiguousarray(values).reshape(-1)), schema.field(name).type))
+        columns.append(_column_to_arrow(values, schema.field(name).type))
     return pa.record_batch(columns, schema=schema)
+
+
+def _column_to_arrow(values: Array, kind: pa.DataType) -> pa.Array:
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, pa.py_buffer(flat)])
+    return _nest(pa.array(flat), kind)
 
 
 def _nest(flat: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -235,16 +242,26 @@ def _from_arrow(table: pa.Table, layout: Layout) -> Records:
     }
     for name, array in plain.items():
         _refuse_nulls(name, array)
-    dense: dict[str, FloatArray] = {}
-    for name, (shape, _) in layout.dense.items():
-        flat = column(name)
-        for _ in shape:
-            _refuse_nulls(name, flat)
-            flat = flat.flatten()
-        _refuse_nulls(name, flat)
-        dense[name] = flat.to_numpy(zero_copy_only=True).reshape(len(table), *shape)
+    dense: Columns = {}
+    for name, (shape, dtype) in layout.dense.items():
+        dense[name] = _column_to_numpy(name, column(name), shape, dtype)
     ids, images = plain["id"].to_pylist(), plain["image.bytes"].to_pylist()
     return Records(ids, np.asarray(plain["label"].to_numpy(), np.int64), images, dense)
+
+
+def _column_to_numpy(name: str, array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return a label column as [rows, *shape], without a copy."""
+    _refuse_nulls(name, array)
+    if dtype == "bytes":
+        start = array.offset * shape[0]
+        data = np.frombuffer(array.buffers()[1], np.uint8, len(array) * shape[0], start)
+        return data.reshape(len(array), *shape)
+    flat = array
+    for _ in shape:
+        flat = flat.flatten()
+        _refuse_nulls(name, flat)
+    values: Array = flat.to_numpy(zero_copy_only=True).reshape(len(array), *shape)
+    return values
 
 
 def _refuse_nulls(name: str, array: pa.Array) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ladd_data.encodings import PROFILES, decode_probs, encode_labels
+from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.files import canonical_json, write_atomically
+from ladd_data.manifest import Coding
 from ladd_data.types import F32, U8
 from ladd_data.views.geometry import axis, boxes, grid
 from ladd_data.views.reference import reference_view
@@ -54,15 +55,28 @@ def view_vectors() -> list[dict[str, object]]:
     return vectors
 
 
+CODINGS = {
+    "float32": Coding(dtype="float32", logz=True),
+    "float16": Coding(dtype="float16", logz=True),
+    "bfloat16": Coding(dtype="bfloat16"),
+    "probs": Coding(space="probs", dtype="float32"),
+    "logits": Coding(space="logits", dtype="float16"),
+    "q8": Coding(encoding="q8", logz=True),
+    "q4": Coding(encoding="q4"),
+    "topk": Coding(encoding="topk", k=3),
+}
+
+
 def label_vectors() -> list[dict[str, object]]:
-    """Return, for each profile, the stored bytes and the first probabilities they decode to."""
+    """Return, for each coding, the stored bytes and the probabilities they decode to."""
     vectors: list[dict[str, object]] = []
-    for name, profile in PROFILES.items():
-        columns = encode_labels(golden_logits(), profile)
-        probs = decode_probs(columns, profile.space)
+    for name, coding in CODINGS.items():
+        columns = encode_labels(golden_logits(), coding)
+        probs = decode_probs(columns, coding, 10)
         stored = {key: values.astype(values.dtype.newbyteorder("<")).tobytes().hex() for key, values in columns.items()}
         rounded = [[round(float(p), 6) for p in row] for row in probs[0]]
-        vectors.append({"profile": name, "columns": stored, "probs": rounded})
+        fields = coding.model_dump(mode="json")
+        vectors.append({"name": name, "coding": fields, "classes": 10, "views": 4, "columns": stored, "probs": rounded})
     return vectors
 
 
