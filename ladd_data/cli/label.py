@@ -26,6 +26,7 @@ def label(
     """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset."""
     from ladd_data.dataset import load
     from ladd_data.encodings import find_profile
+    from ladd_data.files import recover
     from ladd_data.labeling.label import LabelPlan, label_dataset
     from ladd_data.labeling.labeler import load_labeler
     from ladd_data.views.geometry import grid as make_grid
@@ -33,6 +34,7 @@ def label(
     chosen = choose_device(device)
     views = make_grid(grid, ratio)
     plan = LabelPlan(load_labeler(labeler, chosen), views, find_profile(profile), chosen)
+    recover(out)
     dataset = load(directory)
     with progress_bar("labeling") as on_progress:
         manifest = label_dataset(dataset, plan, out, overwrite=overwrite, on_progress=on_progress)
