@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from ladd_data.errors import LaddError, UsageError
 
 MAX_JSON_BYTES = 64 * 2**20
 """A larger metadata file is refused before it is parsed."""
-
-LOCK_NAME = ".lock"
 
 
 def sha256_file(path: Path) -> str:
@@ -45,9 +44,11 @@ def parse_json_strictly(data: bytes) -> Any:
     if len(data) > MAX_JSON_BYTES:
         raise ValueError(f"{len(data)} bytes, more than the {MAX_JSON_BYTES} a metadata file may have")
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
         )
+        canonical_json(value)  # refuses what could not be written again: 1e999, half of a surrogate pair
+        return value
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 
@@ -68,8 +69,12 @@ def _refuse_constant(name: str) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part of it."""
     temporary = path.with_name(f".{path.name}.partial")
-    write_synced(temporary, data)
-    temporary.replace(path)
+    try:
+        write_synced(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -106,35 +111,54 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UsageError: the target exists and `overwrite` is not set, or another run is writing it.
     """
+    started = False
     try:
         target = target.resolve()
         if not target.name or not str(target).isprintable():
             raise UsageError(f"{str(target)!r}: cannot be the name of a dataset. Choose another -o.")
-        _restore_old(target)
-        _refuse_target(target, overwrite)
-        partial = target.with_name(f".{target.name}.partial")
-        partial.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _sole_writer(target):
+            _restore_old(target)
+            _refuse_target(target, overwrite)
+            partial = target.with_name(f".{target.name}.partial")
+            _discard(partial)
+            partial.mkdir()
+            try:
+                started = True
+                yield partial
+                _refuse_target(target, overwrite)
+                _swap(partial, target)
+            except BaseException:
+                _discard(partial)
+                raise
     except OSError as error:
-        raise UsageError(f"{target}: cannot be written ({error.strerror or error}). Choose another -o.") from error
-    lock = FileLock(partial / LOCK_NAME)
+        if not started and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(f"{target}: cannot be written ({error.strerror or error}). Choose another -o.") from error
+        raise LaddError(f"{error.filename or target}: {error.strerror or error}. {target} was not changed.") from error
+
+
+def recover(target: Path) -> None:
+    """Put back the dataset that a killed --overwrite moved aside; does nothing where none was."""
+    target = target.resolve()
+    if _old(target).is_dir() and not target.exists():
+        with _sole_writer(target):
+            _restore_old(target)
+
+
+@contextmanager
+def _sole_writer(target: Path) -> Iterator[None]:
+    """Hold the one right to write `target`, until the last rename is done."""
+    path = target.with_name(f".{target.name}.lock")
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(f"{target}: another run is writing it now. Wait for it, or choose another -o.") from None
     try:
-        _clear(partial)
-        yield partial
-        _refuse_target(target, overwrite)
-        lock.release()
-        (partial / LOCK_NAME).unlink(missing_ok=True)
-        _swap(partial, target)
-    except OSError as error:
-        _discard(partial)
-        raise LaddError(f"{error.filename or target}: {error.strerror or error}. {target} was not changed.") from error
-    except BaseException:
-        _discard(partial)
-        raise
+        yield
     finally:
+        with suppress(OSError):
+            path.unlink()  # while it is held: filelock does not give out a lock on a file without a name
         lock.release()
 
 
@@ -147,16 +171,6 @@ def _refuse_target(target: Path, overwrite: bool) -> None:
         raise UsageError(f"{target}: is not a ladd dataset, so --overwrite will not replace it. Choose another -o.")
 
 
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        if entry.name == LOCK_NAME:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
 def _discard(partial: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
@@ -166,8 +180,10 @@ def _old(target: Path) -> Path:
 
 
 def _restore_old(target: Path) -> None:
-    """Undo a swap that a kill cut in two: the old content goes back to its place."""
-    if _old(target).is_dir() and not target.exists():
+    """Finish or undo a swap that a kill cut in two: the old content goes back to its place, or away."""
+    if target.exists():
+        shutil.rmtree(_old(target), ignore_errors=True)
+    elif _old(target).is_dir():
         _old(target).rename(target)
 
 
@@ -177,10 +193,13 @@ def _swap(partial: Path, target: Path) -> None:
         for name in names:
             sync_file(Path(folder) / name)
         sync_folder(Path(folder))
-    old = _old(target)
-    if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        target.rename(old)
-    partial.rename(target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    try:
+        if target.exists():
+            target.rename(_old(target))
+        partial.rename(target)
+    except BaseException:
+        _restore_old(target)
+        raise
+    with suppress(OSError):  # the new content is in its place: nothing that fails now changes that
+        sync_folder(target.parent)
+    shutil.rmtree(_old(target), ignore_errors=True)

@@ -8,6 +8,7 @@ field; an empty list or object means "known to be none". No torch here.
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from typing import Annotated, Any, Literal
 
@@ -313,14 +314,16 @@ def _refusal(clause: str, where: str, found: str, expected: str, fix: str) -> Da
 def _check_version(document: Any, where: str) -> bool:
     """Apply the version rule; True where the document is of a newer minor version than this reader."""
     version = document.get("spec_version") if isinstance(document, dict) else None
-    if not isinstance(version, str) or not all(part.isdecimal() for part in version.split(".")) or "." not in version:
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}(\.[0-9]+)*", version):
         raise _refusal("LADD-011", where, f"spec_version {version!r}", 'a version such as "1.0"', _RESTORE)
     major, minor = (int(part) for part in version.split(".")[:2])
     known_major, known_minor = (int(part) for part in SPEC_VERSION.split("."))
     if major != known_major:
         upgrade = f"Read it with ladd-data {major}.x (pip install 'ladd-data=={major}.*')."
         raise _refusal("LADD-011", where, f"spec version {version}", f"{known_major}.x", upgrade)
-    unknown = [str(name) for name in document.get("requires") or () if name not in KNOWN_REQUIREMENTS]
+    requires = document.get("requires")
+    named = [name for name in requires if isinstance(name, str)] if isinstance(requires, list) else []
+    unknown = [name for name in named if name not in KNOWN_REQUIREMENTS]
     if unknown:
         upgrade = "Upgrade ladd-data (pip install -U ladd-data)."
         raise _refusal("LADD-012", where, f"requires {', '.join(unknown)}", "only features known here", upgrade)

@@ -107,7 +107,7 @@ def test_json_is_one_document_and_nothing_else(
             "train-labeler --source digits:train --size 8 --normalization half --arch vgg -o {run}/w.safetensors",
             "convnet-d3",
         ),
-        ("label {run} --labeler none.safetensors -o {run}/out", "none.safetensors"),
+        ("label {run} --labeler none.safetensors -o {run}/out", "not a ladd dataset"),
         ("label {run} --labeler none.safetensors --ratio 9/8 -o {run}/out", "ratio"),
         ("view {run} -o picture.jpg", ".png"),
         ("info {run} --device", "--device"),

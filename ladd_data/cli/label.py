@@ -32,12 +32,14 @@ def label(
 ) -> None:
     """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset."""
     from ladd_data.dataset import load
+    from ladd_data.files import recover
     from ladd_data.labeling.label import LabelPlan, label_dataset
     from ladd_data.labeling.labeler import load_labeler
     from ladd_data.views.geometry import grid as make_grid
 
     chosen = choose_device(device)
     views = make_grid(grid, ratio)
+    recover(out)
     dataset = load(directory)
     coding, name = choose_coding(dataset.folder, views.n**2, profile, encoding, top_k, logz)
     plan = LabelPlan(load_labeler(labeler, chosen), views, coding, chosen, name)

@@ -147,15 +147,21 @@ def _check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
         return [_bad("LADD-002", shard.path, "no such file", f"the shard that {SHARDS_PATH} lists")]
     size = path.stat().st_size
     if size != shard.bytes:
-        return [_bad("LADD-003", shard.path, f"{size} bytes", f"{shard.bytes}")]
-    if verify and (digest := sha256_file(path)) != shard.sha256:
-        return [_bad("LADD-003", shard.path, f"sha256 {digest}", f"{shard.sha256}")]
+        return [_bad("LADD-003", shard.path, f"{size} bytes", f"{shard.bytes}, as {SHARDS_PATH} says")]
+    try:
+        digest = sha256_file(path) if verify else shard.sha256
+    except OSError as error:
+        return [_bad("LADD-002", shard.path, error.strerror or str(error), "a readable file")]
+    if digest != shard.sha256:
+        return [_bad("LADD-003", shard.path, f"sha256 {digest}", f"{shard.sha256}, as {SHARDS_PATH} says")]
     return _check_footer(folder, index, shard)
 
 
 def _check_footer(folder: Folder, index: int, shard: Shard) -> list[Problem]:
     try:
         keys, rows, schema = read_footer(folder.path / shard.path)
+        if edited := _compare_manifests(folder, index, shard, keys):  # else the shard is blamed for what follows
+            return edited
         check_columns(schema, folder.layout)
     except ValueError as error:
         return [_bad("LADD-020", shard.path, str(error), "the columns of the manifest")]
@@ -167,6 +173,13 @@ def _check_footer(folder: Folder, index: int, shard: Shard) -> list[Problem]:
     if FOOTER_KEY not in keys:
         found = 'no footer key "ladd": other tools wrote this file'
         return [_bad("LADD-005", shard.path, found, "a shard written by this format's tools")]
+    return []
+
+
+def _compare_manifests(folder: Folder, index: int, shard: Shard, keys: dict[bytes, bytes]) -> list[Problem]:
+    """Compare the shard's own copy of the manifest, where it has one, with meta/ladd.json."""
+    if FOOTER_KEY not in keys:
+        return []
     footer = _parse(keys[FOOTER_KEY])
     try:
         manifest, digest, place = footer["manifest"], footer["manifest_sha256"], footer["shard"]

@@ -1,0 +1,163 @@
+"""Ways to harm a dataset, and to cut short the runs that write one, for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pytest
+
+from ladd_data.cli import main
+from ladd_data.dataset import load
+from ladd_data.digests import Digests
+from ladd_data.manifest import Manifest
+from ladd_data.shards.layout import Records
+from ladd_data.shards.writer import new_dataset
+
+AT_EVERY_STEP = """
+import errno, json, os, shutil, signal, sys, traceback
+import pandas, pyarrow.parquet as pq, torch._dynamo  # what the run imports on its way: once, before the forks
+import ladd_converters.mtt, ladd_data.labeling.label
+from ladd_data.cli import main
+
+base, old, mode, *arguments = sys.argv[1:]
+steps = 0
+
+def announce(owner, name):
+    real = getattr(owner, name)
+    setattr(owner, name, lambda *args, **options: (sys.audit("step"), real(*args, **options))[1])
+
+def run(fatal, parent):
+    def step(event, values):
+        global steps
+        inside = bool(values) and parent in str(values[0])
+        moves = event in ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "step") and (inside or steps)
+        if moves or (event == "open" and inside and steps):
+            steps += 1
+            if steps == fatal and mode == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if steps == fatal:
+                raise OSError(errno.ENOSPC, "No space left on device", *map(str, values[:1]))
+    os.dup2(os.open(parent + "../stderr" + str(fatal), os.O_CREAT | os.O_WRONLY), 2)
+    sys.addaudithook(step)
+    sys.argv = ["ladd", *(argument.replace("TARGET", parent + "set") for argument in arguments)]
+    try:
+        main()
+    except SystemExit as stop:
+        return stop.code if steps >= fatal else 99
+    except BaseException:
+        traceback.print_exc()
+    return 70
+
+for owner, name in ((os, "fsync"), (pq.ParquetWriter, "write_table"), (pq.ParquetWriter, "close")):
+    announce(owner, name)
+codes = []
+while 99 not in codes:
+    parent = f"{base}/{len(codes) + 1}/"
+    os.mkdir(parent)
+    if old:
+        shutil.copytree(old, parent + "set")
+    child = os.fork() or os._exit(run(len(codes) + 1, parent))
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes[:-1]))
+"""
+"""Runs a command once for each step it takes on the disk, in a fork that is killed, or told that the disk
+is full, just before that step. The first run that ends before its step is the last."""
+
+
+class CutShort(NamedTuple):
+    """A run that did not get past one step: the folder its target is in, its exit code, its stderr."""
+
+    parent: Path
+    code: int
+    error: str
+
+
+def cut_short(base: Path, old: Path | None, mode: Literal["kill", "full"], arguments: list[str]) -> list[CutShort]:
+    """Run a command line once for each step it takes on the disk, and stop it there.
+
+    Args:
+        base: an empty folder.
+        old: the dataset that each run finds at its target; None for no target.
+        mode: "kill" kills with -9 before the step; "full" makes the step fail because the disk is full.
+        arguments: the command line; TARGET stands for the target.
+    """
+    process = spawn("-c", AT_EVERY_STEP, base, old or "", mode, *arguments)
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    codes = enumerate(json.loads(out.splitlines()[-1]), 1)
+    return [CutShort(base / str(number), code, (base / f"stderr{number}").read_text()) for number, code in codes]
+
+
+def call(*arguments: object) -> int:
+    """Run the command line in this process and return its exit code."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(sys, "argv", ["ladd", *map(str, arguments)])
+        main()
+    return int(stop.value.code or 0)
+
+
+def spawn(*line: object) -> subprocess.Popen[str]:
+    """Start Python in a process of its own, with one thread, so that several share the machine."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, *map(str, line)], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Return every file of a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def names(folder: Path) -> list[str]:
+    """Return what a folder holds, hidden things included."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def swap(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    """Return a change of a file: the first `old` becomes `new`."""
+    return lambda data: data.replace(old, new, 1)
+
+
+def restate(change: Callable[[Any], object]) -> Callable[[bytes], bytes]:
+    """Return a change of a metadata file by value, written as the writer would."""
+
+    def restated(data: bytes) -> bytes:
+        document = json.loads(data)
+        change(document)
+        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+    return restated
+
+
+def rewrite(source: Path, target: Path, change: Callable[[Records], object], state: Callable[[Any], object]) -> None:
+    """Write a labelled dataset again through the package's own writer, with right checksums.
+
+    Args:
+        source: a dataset with dense labels.
+        target: the folder to write.
+        change: changes the records, in place.
+        state: changes the manifest's document, in place, after the digests are in.
+    """
+    dataset = load(source)
+    old = dataset.manifest
+
+    def describe(digests: Digests) -> Manifest:
+        document = old.model_dump(mode="json")
+        document["images"]["digest"], document["digest"] = digests.images, digests.dataset
+        document["labels"]["digest"] = digests.labels
+        state(document)
+        return Manifest.model_validate_json(json.dumps(document))
+
+    with new_dataset(target, old.classes, dataset.folder.layout, len(dataset), 4000) as writer:
+        for _, _, records, pixels in dataset.decoded():
+            dense = {name: values.copy() for name, values in records.dense.items()}
+            copy = Records(list(records.ids), records.labels.copy(), list(records.images), dense)
+            change(copy)
+            writer.add(copy, pixels)
+        writer.finish(describe)
