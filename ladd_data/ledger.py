@@ -18,7 +18,7 @@ from ladd_data.png import decode_png
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.parquet import column_bytes
-from ladd_data.types import TYPE_BYTES
+from ladd_data.types import TYPE_BYTES, ColumnTypes
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
 """Zip is measured on at most this many raw bytes of images, from the first records on."""
@@ -90,12 +90,9 @@ def count_ledger(folder: Folder) -> Ledger:
     manifest, labels = folder.manifest, folder.manifest.labels
     images = manifest.images
     pixels = images.channels * images.height * images.width
-    per_record = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in folder.layout.dense.values())
+    per_record = sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
     raw = Counted(images.count * pixels, images.count * per_record)
-    columns: dict[str, int] = {}
-    for shard in folder.shards:
-        for name, size in column_bytes(folder.path / shard.path).items():
-            columns[name] = columns.get(name, 0) + size
+    columns = count_columns(folder)
     stored = Counted(columns["image"], sum(size for name, size in columns.items() if name.startswith("dense_")))
     files = sum((folder.path / name).stat().st_size for name in _files(folder))
     zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
@@ -113,6 +110,21 @@ def count_ledger(folder: Folder) -> Ledger:
         labeling_flops=labeler.labeling_flops if labeler else None,
         training_flops=labeler.training_flops if labeler else None,
     )
+
+
+def count_columns(folder: Folder) -> dict[str, int]:
+    """Return the stored bytes of each column over all shards."""
+    columns: dict[str, int] = {}
+    for shard in folder.shards:
+        for name, size in column_bytes(folder.path / shard.path).items():
+            columns[name] = columns.get(name, 0) + size
+    return columns
+
+
+def record_bytes(folder: Folder, label_columns: ColumnTypes) -> int:
+    """Return about how large a record is on disk, with its stored image and these label columns."""
+    images = count_columns(folder)["image"] // folder.manifest.images.count
+    return images + sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in label_columns.values())
 
 
 def _files(folder: Folder) -> list[str]:

@@ -52,6 +52,9 @@ def test_the_whole_way_by_commands(
         f"train-labeler --source digits:train --for {home}/set --arch convnet-d3 --width 8 --epochs 1 "
         f"-o {home}/w.safetensors",
         f"label {home}/set --labeler {home}/w.safetensors --grid 3 --ratio 1/2 -o {home}/out",
+        f"label {home}/set --labeler {home}/w.safetensors --encoding float32 -o {home}/parent",
+        f"reencode {home}/parent --encoding topk --top-k 3 -o {home}/topk",
+        f"validate {home}/topk",
         f"validate {home}/out",
         f"info {home}/out",
         f"view {home}/out -o {home}/picture.png",

@@ -13,6 +13,7 @@ from ladd_data.cli.convert import convert
 from ladd_data.cli.demo import demo
 from ladd_data.cli.info import info
 from ladd_data.cli.label import label
+from ladd_data.cli.reencode import reencode
 from ladd_data.cli.train import train
 from ladd_data.cli.train_labeler import train_labeler
 from ladd_data.cli.validate import validate
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (convert, train_labeler, label, info, validate, view, train, demo):
+for command in (convert, train_labeler, label, reencode, info, validate, view, train, demo):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,15 @@ from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.encodings.coding import column_types, decode_probs, encode_labels, log_softmax
 from ladd_data.errors import LabelError
 from ladd_data.labeling.labeler import LoadedLabeler
+from ladd_data.ledger import record_bytes
 from ladd_data.manifest import Affine, Coding, GoldenView, Grid, Labeler, Labels, Manifest, Network, Recipe
 from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
 from ladd_data.pixels import renormalize
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.parquet import column_bytes
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, TYPE_BYTES, U8
+from ladd_data.types import F32, U8
 from ladd_data.views.device import ViewMaker, apply_affine
-from ladd_data.views.golden import digest_view
+from ladd_data.views.golden import digest_view, top_of
 
 ACTIVATION_BYTES = 256 * 2**20
 """Largest activation of one forward pass; decides how many views go through the labeler together."""
@@ -76,7 +75,8 @@ def label_dataset(
     run = _LabelRun(dataset, plan)
     count = len(dataset)
     classes = dataset.manifest.classes
-    with new_dataset(target, classes, run.layout, count, run.record_bytes(), overwrite=overwrite) as writer:
+    size = record_bytes(dataset.folder, run.layout.dense)
+    with new_dataset(target, classes, run.layout, count, size, overwrite=overwrite) as writer:
         for _, first, records, pixels in dataset.decoded():
             writer.add(run.label(first, records, pixels, on_progress), pixels)
         return writer.finish(run.describe)
@@ -124,19 +124,11 @@ class _LabelRun:
         self.affine = labeler_input(dataset.manifest, plan.labeler)
         images, names = dataset.manifest.images, dataset.manifest.classes.names
         self.views = plan.grid.n**2
-        self.columns = column_types(plan.coding, self.views, len(names))
-        self.layout = Layout(names, self.columns)
+        self.layout = Layout(names, column_types(plan.coding, self.views, len(names)))
         self.maker = ViewMaker(plan.grid, images.height, images.width, plan.device)
         self.batch = views_per_batch(plan.labeler.description.network)
         self.meter = CertificateMeter()
         self.golden: list[GoldenView] = []
-
-    def record_bytes(self) -> int:
-        """Return about how large one labelled record is on disk."""
-        folder = self.dataset.folder
-        images = sum(column_bytes(folder.path / shard.path)["image"] for shard in folder.shards)
-        dense = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in self.columns.values())
-        return images // len(self.dataset) + dense
 
     def label(self, first: int, records: Records, pixels: U8, on_progress: Callable[[int, int], None]) -> Records:
         """Return the records with dense labels; `first` is the number of the first one."""
@@ -171,16 +163,10 @@ class _LabelRun:
         for number, view in wanted.items():
             if first <= number < first + len(ids):
                 row = number - first
-                label = probs[row, view]
-                self.golden.append(
-                    GoldenView(
-                        id=ids[row],
-                        view=view,
-                        pixels=digest_view(views[row, view].cpu().numpy()),
-                        top_class=int(label.argmax()),
-                        top_prob=min(1.0, float(label.max())),
-                    )
-                )
+                pixels = digest_view(views[row, view].cpu().numpy())
+                top, prob = top_of(probs[row, view])
+                golden = GoldenView(id=ids[row], view=view, pixels=pixels, top_class=top, top_prob=prob)
+                self.golden.append(golden)
 
     def describe(self, digests: Digests) -> Manifest:
         """Return the manifest of the labelled dataset."""

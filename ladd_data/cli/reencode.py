@@ -1,0 +1,50 @@
+"""`ladd reencode`: the labels of a float32 parent, stored in fewer bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ladd_data.cli.codings import choose_coding
+from ladd_data.cli.console import AsJson, Overwrite, print_json, progress_bar
+from ladd_data.errors import UsageError
+
+
+def reencode(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset with float32 labels.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    profile: Annotated[str | None, typer.Option(help="default, paper or compact.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="In place of a profile: float32, float16, q8, q4 or topk.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option("--top-k", help="Classes kept per view, for --encoding topk.")] = None,
+    logz: Annotated[bool, typer.Option(help="With --encoding: keep what gives the logits back.")] = True,
+    overwrite: Overwrite = False,
+    json: AsJson = False,
+) -> None:
+    """Store a dataset's labels in fewer bytes, and print the error that costs."""
+    from ladd_data.dataset import load
+    from ladd_data.files import recover
+    from ladd_data.reencode import reencode_dataset
+
+    if profile is None and encoding is None:
+        raise UsageError("say how to store the labels: --encoding NAME or --profile NAME.")
+    recover(out)
+    dataset = load(directory)
+    views = dataset.grid.n**2 if dataset.grid else 1
+    coding, name = choose_coding(dataset.folder, views, profile, encoding, top_k, logz)
+    with progress_bar("re-encoding") as on_progress:
+        manifest = reencode_dataset(dataset, coding, out, profile=name, overwrite=overwrite, on_progress=on_progress)
+    if manifest.labels is None:
+        return
+    if json:
+        print_json({"written": str(out), "labels": manifest.labels.model_dump(mode="json")})
+        return
+    error = manifest.labels.certificate
+    typer.echo(f"total variation {error.mean_tv:.2g} mean, {error.max_tv:.2g} max")
+    typer.echo(
+        f"KL divergence {error.mean_kl:.2g} mean, {error.max_kl:.2g} max; top-1 agreement {error.top1_agreement:.2%}"
+    )
+    typer.echo(f"wrote {out}")

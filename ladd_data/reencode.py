@@ -1,0 +1,112 @@
+"""Down the ladder: the labels of a float32 parent, stored in fewer bytes, with the error measured and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ladd_data.dataset import Dataset
+from ladd_data.digests import Digests
+from ladd_data.encodings.certificate import CertificateMeter
+from ladd_data.encodings.coding import column_types, decode_probs, encode_log_probs
+from ladd_data.errors import UsageError
+from ladd_data.ledger import record_bytes
+from ladd_data.manifest import Coding, GoldenView, Labels, Manifest
+from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.writer import new_dataset
+from ladd_data.types import F32, F64, Columns
+from ladd_data.views.golden import top_of
+
+
+def reencode_dataset(
+    dataset: Dataset,
+    coding: Coding,
+    target: Path,
+    *,
+    profile: str | None = None,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Write a copy of a dataset whose labels are stored in another coding; images are copied byte for byte.
+
+    Args:
+        dataset: labels in float32, so that errors are not stacked on errors.
+        coding: how to store them.
+        target: the folder to write; appears whole or not at all.
+        profile: the coding's name, if it has one.
+        overwrite: replace the target.
+        on_progress: told (records done, records in all).
+
+    Returns:
+        The new manifest; its `labels.parent` is the digest of the labels read, and its certificate is
+        against them.
+
+    Raises:
+        UsageError: there are no labels, they are not float32, or logits are asked for and cannot be had.
+    """
+    parent = _check_parent(dataset, coding)
+    manifest, names = dataset.manifest, dataset.manifest.classes.names
+    layout = Layout(names, column_types(coding, parent.count, len(names)))
+    size = record_bytes(dataset.folder, layout.dense)
+    meter = CertificateMeter()
+    golden = {view.id: view for view in parent.golden}
+    with new_dataset(target, manifest.classes, layout, len(dataset), size, overwrite=overwrite) as writer:
+        for _, first, records, pixels in dataset.decoded():
+            log_probs, logz = read_parent(records.dense, parent.coding)
+            columns = encode_log_probs(log_probs, logz, coding)
+            probs = decode_probs(columns, coding, len(names))
+            meter.add(log_probs, probs)
+            _update_golden(golden, records.ids, probs)
+            writer.add(Records(records.ids, records.labels, records.images, columns), pixels)
+            on_progress(first + len(records), len(dataset))
+        changes: dict[str, object] = {"coding": coding, "profile": profile, "parent": parent.digest}
+        changes.update(certificate=meter.result(), golden=tuple(golden.values()))
+        return writer.finish(lambda digests: _describe(manifest, parent, changes, digests))
+
+
+def _check_parent(dataset: Dataset, coding: Coding) -> Labels:
+    parent = dataset.manifest.labels
+    if parent is None:
+        raise UsageError('this dataset has no dense labels. Run "ladd label" first.')
+    if parent.coding.encoding != "dense" or parent.coding.dtype != "float32":
+        found = parent.coding.encoding if parent.coding.encoding != "dense" else parent.coding.dtype
+        raise UsageError(
+            f"the labels are stored as {found}; expected a float32 parent, so that the error stated is all of it. "
+            'Label with "--encoding float32" or "--profile paper", and re-encode that.'
+        )
+    has_logits = parent.coding.logz or parent.coding.space == "logits"
+    if (coding.logz or coding.space == "logits") and not has_logits:
+        raise UsageError("the parent holds no logz, so logits cannot be had: add --no-logz, or label again.")
+    return parent
+
+
+def read_parent(stored: Columns, coding: Coding) -> tuple[F64, F64 | None]:
+    """Return a float32 parent's log-probabilities, normalised, and their log-sum-exp where logits can be had."""
+    logz: F64 | None = None
+    if coding.space == "probs":
+        # float32 keeps no smaller probability than this, so nothing is known below it
+        log_probs = np.log(np.maximum(stored["dense_probs"].astype(np.float64), np.finfo(np.float32).tiny))
+    elif coding.logz:
+        log_probs, logz = stored["dense_log_probs"].astype(np.float64), stored["dense_logz"].astype(np.float64)
+    else:
+        log_probs = stored[f"dense_{coding.space}"].astype(np.float64)
+    peak = log_probs.max(-1, keepdims=True)
+    total = peak + np.log(np.exp(log_probs - peak).sum(-1, keepdims=True))
+    if coding.space == "logits":
+        logz = total[..., 0]
+    return log_probs - total, logz
+
+
+def _update_golden(golden: dict[str, GoldenView], ids: list[str], probs: F32) -> None:
+    """Rewrite the labels of the golden views that are among these records."""
+    for row, name in enumerate(ids):
+        if name in golden:
+            top, prob = top_of(probs[row, golden[name].view])
+            golden[name] = golden[name].model_copy(update={"top_class": top, "top_prob": prob})
+
+
+def _describe(manifest: Manifest, parent: Labels, changes: dict[str, object], digests: Digests) -> Manifest:
+    labels = parent.model_copy(update={**changes, "digest": digests.labels})
+    return manifest.model_copy(update={"labels": labels, "digest": digests.dataset})
