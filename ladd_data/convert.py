@@ -26,13 +26,14 @@ from ladd_data.manifest import (
     Manifest,
     Normalization,
     Recipe,
+    Soft,
     SourceFile,
 )
 from ladd_data.pixels import StoredPixels, quantize
 from ladd_data.png import PngKind, choose_png, encode_png
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, I64
+from ladd_data.types import F32, I64, Columns
 
 ENTRY_POINTS = "ladd_data.converters"
 RECORDS_AT_ONCE = 1024
@@ -60,6 +61,15 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftValues:
+    """Whole-image soft labels: float32 [n, classes], and what their numbers are."""
+
+    values: F32
+    space: Literal["probs", "logits", "targets"]
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Distilled:
     """A distilled set as a method left it, in memory.
 
@@ -67,6 +77,7 @@ class Distilled:
     labels: int64 [n], hard classes 0 .. classes-1.
     normalization: how model input relates to natural pixels; None after ZCA whitening.
     whitening: "zca" where model input is whitened.
+    soft: the method's own soft labels of the whole images, if it writes any.
     files: what was read; read: facts found in them; asserted: facts a person gave.
     """
 
@@ -78,6 +89,7 @@ class Distilled:
     normalization: Normalization | None
     whitening: Literal["none", "zca"]
     files: tuple[Path, ...]
+    soft: SoftValues | None = None
     read: dict[str, JsonValue] = field(default_factory=dict)
     asserted: dict[str, JsonValue] = field(default_factory=dict)
 
@@ -163,14 +175,16 @@ def convert(conversion: Conversion, target: Path, *, overwrite: bool = False) ->
         UsageError: the target exists and `overwrite` is not set.
     """
     distilled, pixels = conversion.distilled, conversion.stored.pixels
-    labels, layout = distilled.labels, Layout(distilled.classes.names, {})
+    labels, soft, names = distilled.labels, distilled.soft, distilled.classes.names
+    layout = Layout(names, {f"soft_{soft.space}": ((len(names),), "float32")} if soft else {})
     count, record_bytes = len(labels), pixels[0].nbytes + 64
     with new_dataset(target, distilled.classes, layout, count, record_bytes, overwrite=overwrite) as writer:
         for start in range(0, count, RECORDS_AT_ONCE):
             part = slice(start, start + RECORDS_AT_ONCE)
             images = [encode_png(image, conversion.png) for image in pixels[part]]
             ids = [f"{number:06d}" for number in range(start, start + len(images))]
-            writer.add(Records(ids, labels[part], images, {}), pixels[part])
+            columns: Columns = {f"soft_{soft.space}": soft.values[part]} if soft else {}
+            writer.add(Records(ids, labels[part], images, columns), pixels[part])
         return writer.finish(lambda digests: _describe(conversion, digests))
 
 
@@ -183,6 +197,8 @@ def check_distilled(distilled: Distilled) -> None:
     files = " + ".join(map(str, distilled.files)) or distilled.method
     _check_images(files, distilled.images, distilled.normalization)
     _check_labels(files, distilled.labels, len(distilled.images), distilled.classes.names)
+    if distilled.soft is not None:
+        _check_soft(files, distilled.soft, (len(distilled.images), len(distilled.classes.names)))
 
 
 def _check_images(files: str, images: F32, normalization: Normalization | None) -> None:
@@ -206,6 +222,18 @@ def _check_images(files: str, images: F32, normalization: Normalization | None) 
     if normalization is not None and len(normalization.mean) != channels:
         given = f"{len(normalization.mean)}, as the normalization given has"
         raise ConvertError(f"{files}: found {channels} channel(s); expected {given}.")
+
+
+def _check_soft(files: str, soft: SoftValues, shape: tuple[int, int]) -> None:
+    if soft.values.shape != shape or soft.values.dtype != np.float32:
+        found = f"soft labels {soft.values.dtype} {list(soft.values.shape)}"
+        raise ConvertError(f"{files}: found {found}; expected float32 {list(shape)}.")
+    if not np.isfinite(soft.values).all():
+        raise ConvertError(f"{files}: found NaN or infinity in the soft labels; expected finite numbers.")
+    sums = soft.values.sum(1, dtype=np.float64)
+    if soft.space == "probs" and (soft.values.min() < 0 or np.abs(sums - 1).max() > 1e-3):
+        found = f"soft labels that sum to {sums.min():.4g} .. {sums.max():.4g}"
+        raise ConvertError(f"{files}: found {found}; expected probabilities. Are they logits?")
 
 
 def _check_labels(files: str, labels: I64, images: int, names: tuple[str, ...]) -> None:
@@ -256,9 +284,16 @@ def _describe(conversion: Conversion, digests: Digests) -> Manifest:
             asserted=distilled.asserted,
             files=tuple(_source_file(path) for path in distilled.files),
         ),
+        soft=_describe_soft(distilled.soft, digests),
         recipe=Recipe(loss="hard-ce"),
         digest=digests.dataset,
     )
+
+
+def _describe_soft(soft: SoftValues | None, digests: Digests) -> Soft | None:
+    if soft is None or digests.soft is None:
+        return None
+    return Soft(space=soft.space, temperature=soft.temperature, digest=digests.soft)
 
 
 def _ipc(labels: I64) -> int | None:

@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError
-from ladd_data.loaders.decode import decode_probs, to_tensors
+from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.resident import ResidentLoader
-from ladd_data.manifest import Grid, Manifest
+from ladd_data.manifest import Boxes, Full, Grid, Manifest
 from ladd_data.png import decode_png
 from ladd_data.shards.folder import Folder, Shard, open_folder
-from ladd_data.shards.layout import Records
+from ladd_data.shards.layout import Records, pick
 from ladd_data.shards.parquet import read_group_sizes, read_records
 from ladd_data.types import I64, U8, Array, Columns, Record
 from ladd_data.views.device import ViewMaker, apply_affine
+
+_PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
+"""Types that torch computes with, for the columns that say where views lie."""
 
 
 def load(path: str | Path, *, verify: bool = True) -> Dataset:
@@ -44,7 +47,7 @@ class Arrays:
     """A whole dataset, decoded.
 
     ids: names; images: uint8 [records, channels, height, width]; labels: int64 [records];
-    dense: column name -> array as stored.
+    dense: label columns (dense_*, view_*, soft_*) as name -> array as stored.
     """
 
     ids: list[str]
@@ -73,7 +76,7 @@ class Dataset:
         return self.manifest.classes.names
 
     @property
-    def grid(self) -> Grid | None:
+    def view_spec(self) -> Grid | Full | Boxes | None:
         """The views that the dense labels belong to; None before labeling."""
         return self.manifest.labels.views if self.manifest.labels else None
 
@@ -86,27 +89,54 @@ class Dataset:
         records, row = self._read_group(group), index - self._groups[group][0]
         image = torch.from_numpy(self._decode(records, row, self._groups[group][1]))
         dense, labels = None, self.manifest.labels
+        stored = to_tensors({name: values[row : row + 1] for name, values in records.dense.items()})
         if labels is not None:
-            stored = to_tensors({name: values[row : row + 1] for name, values in records.dense.items()})
             dense = decode_probs(stored, labels.coding, len(self.classes))[0]
-        return Record(records.ids[row], image, int(records.labels[row]), dense)
+        present, soft = stored.get("view_present"), find_soft(stored)
+        return Record(
+            records.ids[row],
+            image,
+            int(records.labels[row]),
+            dense,
+            None if present is None else present[0],
+            None if soft is None else soft[0],
+        )
 
-    def views(self, images: Tensor, views: Sequence[int] | None = None, *, normalize: bool = True) -> Tensor:
+    def views(
+        self,
+        images: Tensor,
+        views: Sequence[int] | None = None,
+        *,
+        normalize: bool = True,
+        index: Tensor | Sequence[int] | None = None,
+    ) -> Tensor:
         """Cut the views that the dense labels belong to, bit-equal to what the labeler saw.
 
         Args:
             images: uint8 [batch, channels, height, width], or one image without the batch axis.
             views: view numbers wanted, in that order; None for all.
             normalize: turn the views into model input; False leaves them on the 0..255 scale.
+            index: the records' numbers (`batch.index`); needed only where views differ from record to record.
 
         Returns:
             float32 [batch, views, channels, height, width] on the images' device.
 
         Raises:
-            UsageError: the dataset has no dense labels, so no views are defined.
+            UsageError: the dataset has no dense labels, so no views are defined; or `index` is missing.
         """
         maker = self._maker(images.device)
-        cut = maker(images if images.dim() == 4 else images[None], views)
+        given: dict[str, Tensor] = {}
+        if isinstance(maker.spec, Boxes) and index is not None:
+            rows = torch.as_tensor(index, dtype=torch.int64).cpu().numpy()
+            boxes = pick(self.arrays.dense, ("view_box", "view_flip"))
+            given = {name: torch.from_numpy(values[rows].astype(_PLAIN[name])) for name, values in boxes.items()}
+            given = {name: values.to(images.device) for name, values in given.items()}
+        cut = maker(
+            images if images.dim() == 4 else images[None],
+            views,
+            view_box=given.get("view_box"),
+            view_flip=given.get("view_flip"),
+        )
         return apply_affine(self.manifest.images.affine, cut) if normalize else cut
 
     def model_input(self, images: Tensor) -> Tensor:
@@ -132,7 +162,7 @@ class Dataset:
         return ResidentLoader(
             torch.from_numpy(self.arrays.images).to(device),
             torch.from_numpy(self.arrays.labels).to(device),
-            to_tensors(self.arrays.dense, device),
+            to_tensors(pick(self.arrays.dense, ("dense_", "soft_", "view_present")), device),
             decode,
             batch_size=batch_size,
             shuffle=shuffle,

@@ -20,7 +20,7 @@ def digest_pixels(image: U8) -> str:
     return hashlib.sha256(struct.pack("<III", *image.shape) + image.tobytes()).hexdigest()
 
 
-def digest_dense(columns: Mapping[str, Array], row: int) -> str:
+def digest_columns(columns: Mapping[str, Array], row: int) -> str:
     """Return the SHA-256 of one record's stored labels: for each column in name order, name and bytes."""
     state = hashlib.sha256()
     for name in sorted(columns):
@@ -31,34 +31,55 @@ def digest_dense(columns: Mapping[str, Array], row: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """The three digests of a manifest; `labels` is None for a dataset without dense labels."""
+    """The digests of a manifest; `labels` and `soft` are None for a dataset without such columns."""
 
     images: str
     labels: str | None
+    soft: str | None
     dataset: str
 
 
 class DigestMeter:
-    """Collects one line per record, in any order; 200 bytes of memory a record."""
+    """Collects one line per record, in any order; 400 bytes of memory a record."""
 
     def __init__(self, classes: Classes) -> None:
         """Start at no records, with the class list that the dataset digest is bound to."""
         self._classes = classes_digest(classes)
-        self._lines: list[tuple[str, int, str, str]] = []
+        self._lines: list[tuple[str, int, str, str, str]] = []
 
-    def add(self, record_id: str, label: int, pixels: str, dense: str | None) -> None:
-        """Count a record by its `digest_pixels` and `digest_dense`."""
-        self._lines.append((record_id, label, pixels, dense or "-"))
+    def add(self, record_id: str, label: int, pixels: str, columns: Mapping[str, Array], row: int) -> None:
+        """Count a record.
+
+        Args:
+            record_id: its name.
+            label: its hard class.
+            pixels: its `digest_pixels`.
+            columns: label columns [records, ...]; `soft_*` count as soft labels, all others as dense ones.
+            row: its row in them.
+        """
+        soft = {name: values for name, values in columns.items() if name.startswith("soft_")}
+        dense = {name: values for name, values in columns.items() if name not in soft}
+        dense_digest = digest_columns(dense, row) if dense else "-"
+        soft_digest = digest_columns(soft, row) if soft else "-"
+        self._lines.append((record_id, label, pixels, dense_digest, soft_digest))
 
     def result(self) -> Digests:
         """Return the digests over everything added."""
         lines = sorted(self._lines)
-        images = _digest_lines(f"{name} {pixels}\n" for name, _, pixels, _ in lines)
-        dense = _digest_lines(f"{name} {values}\n" for name, _, _, values in lines)
         head = [f"ladd {self._classes}\n"]
-        body = (f"{name} {label} {pixels} {values}\n" for name, label, pixels, values in lines)
-        labelled = any(values != "-" for *_, values in lines)
-        return Digests(images, dense if labelled else None, _digest_lines([*head, *body]))
+        body = (" ".join(map(str, line)) + "\n" for line in lines)
+        return Digests(
+            _digest_lines(f"{line[0]} {line[2]}\n" for line in lines),
+            _digest_column([(line[0], line[3]) for line in lines]),
+            _digest_column([(line[0], line[4]) for line in lines]),
+            _digest_lines([*head, *body]),
+        )
+
+
+def _digest_column(lines: list[tuple[str, str]]) -> str | None:
+    if all(digest == "-" for _, digest in lines):
+        return None
+    return _digest_lines(f"{name} {digest}\n" for name, digest in lines)
 
 
 def _digest_lines(lines: Iterable[str]) -> str:

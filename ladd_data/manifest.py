@@ -1,29 +1,26 @@
 """The manifest: what a dataset says of itself (meta/ladd.json), as typed models.
 
-`parse_manifest` is the one way in. The JSON Schema in spec/ is generated from these models, so a rule
-written here is a rule of the format. Absent and null mean the same, "not known", for every optional
-field; an empty list or object means "known to be none". No torch here.
+`manifest_json.parse_manifest` is the one way in. The JSON Schema in spec/ is generated from these models,
+so a rule written here is a rule of the format. Absent and null mean the same, "not known", for every
+optional field; an empty list or object means "known to be none". No torch here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
-import warnings
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from ladd_data.errors import DatasetError, Problem
-from ladd_data.files import canonical_json, parse_json_strictly
+from ladd_data.files import canonical_json
 from ladd_data.types import LabelSpace
 
 SPEC_VERSION = "1.0"
 MANIFEST_PATH = "meta/ladd.json"
+MAX_VIEWS = 4096
+"""Views an image may have."""
 MAX_SIDE = 16384
 """Pixels an image may have on a side."""
-KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
-"""Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
@@ -128,6 +125,31 @@ class Grid(_Part):
     resample: Literal["bilinear"] = "bilinear"
 
 
+class Full(_Part):
+    """One view: the whole image as it is."""
+
+    kind: Literal["full"] = "full"
+
+
+class Boxes(_Part):
+    """Views given record by record in the columns view_box and, with `flip`, view_flip."""
+
+    kind: Literal["boxes"] = "boxes"
+    count: Annotated[int, Field(ge=1, le=MAX_VIEWS)]
+    flip: bool = Field(default=False, description="Whether view_flip is there: mirrored left to right, after resizing.")
+    resample: Literal["bilinear"] = "bilinear"
+
+
+Views = Annotated[Grid | Full | Boxes, Field(discriminator="kind")]
+
+
+def count_views(views: Grid | Full | Boxes) -> int:
+    """Return the number of views per image."""
+    if isinstance(views, Grid):
+        return views.n**2
+    return views.count if isinstance(views, Boxes) else 1
+
+
 class Network(_Part):
     """An architecture by name, with what it needs to be built."""
 
@@ -188,7 +210,8 @@ class Coding(_Part):
 class Labels(_Part):
     """The dense labels: one soft label per view."""
 
-    views: Grid
+    views: Views
+    present: bool = Field(default=False, description="Whether view_present is there: views may be missing.")
     coding: Coding
     temperature: Annotated[float, Field(gt=0)] = 1.0
     profile: str | None = None
@@ -203,7 +226,17 @@ class Labels(_Part):
     @property
     def count(self) -> int:
         """Views per image."""
-        return self.views.n**2
+        return count_views(self.views)
+
+
+class Soft(_Part):
+    """The distiller's own soft label of the whole image, in the column soft_<space>."""
+
+    space: Literal["probs", "logits", "targets"] = Field(
+        description="probs: sum to 1; logits: unnormalised; targets: regression targets, any real numbers."
+    )
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    digest: Digest = Field(description="Over the stored values, in id order.")
 
 
 class Recipe(_Part):
@@ -226,6 +259,7 @@ class Manifest(_Part):
     classes: Classes
     images: Images
     distillation: Distillation
+    soft: Soft | None = None
     labels: Labels | None = None
     recipe: Recipe
     digest: Digest = Field(description="Over ids, hard labels, pixels and dense labels: the dataset's identity.")
@@ -255,9 +289,10 @@ class Manifest(_Part):
         return self
 
     def _check_labels(self, labels: Labels, classes: int) -> None:
-        over, under = map(int, labels.views.ratio.split("/"))
-        if over > under:
-            raise ValueError(f"labels.views.ratio {labels.views.ratio} is more than 1/1")
+        if isinstance(labels.views, Grid):
+            over, under = map(int, labels.views.ratio.split("/"))
+            if over > under:
+                raise ValueError(f"labels.views.ratio {labels.views.ratio} is more than 1/1")
         coding = labels.coding
         if coding.logz and coding.space != "log_probs":
             raise ValueError("labels.coding.logz belongs to space log_probs only")
@@ -273,89 +308,9 @@ class Manifest(_Part):
             raise ValueError(f"the labeler has {labels.labeler.network.classes} classes, the dataset {classes}")
         for golden in labels.golden:
             if golden.view >= labels.count or golden.top_class >= classes:
-                raise ValueError(f'golden view {golden.view} of "{golden.id}" is outside the grid or the classes')
+                raise ValueError(f'golden view {golden.view} of "{golden.id}" is outside the views or the classes')
 
 
 def classes_digest(classes: Classes) -> str:
     """Return the SHA-256 over names and ids in label order: what two class lists are compared by."""
     return hashlib.sha256(canonical_json([list(classes.names), list(classes.ids or ())])).hexdigest()
-
-
-def dump_manifest(manifest: Manifest) -> bytes:
-    """Serialise a manifest to the bytes of meta/ladd.json; `parse_manifest` is the way back."""
-    return canonical_json(manifest.model_dump(mode="json"))
-
-
-def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
-    """Turn the bytes of meta/ladd.json into a checked manifest.
-
-    Raises:
-        DatasetError: every breach found, each with its path in the document (LADD-010 to LADD-013).
-    """
-    try:
-        document = parse_json_strictly(data)
-    except ValueError as error:
-        raise _refusal("LADD-010", where, str(error), "a JSON object", _RESTORE) from error
-    if _check_version(document, where):
-        _drop_unknown_keys(document)
-    try:
-        return Manifest.model_validate_json(canonical_json(document))
-    except ValidationError as error:
-        raise DatasetError(_problems(error, where)) from error
-
-
-_RESTORE = "Restore the file from its publisher, or write the dataset again."
-
-
-def _refusal(clause: str, where: str, found: str, expected: str, fix: str) -> DatasetError:
-    return DatasetError([Problem(clause, where, found, expected, fix)])
-
-
-def _check_version(document: Any, where: str) -> bool:
-    """Apply the version rule; True where the document is of a newer minor version than this reader."""
-    version = document.get("spec_version") if isinstance(document, dict) else None
-    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}(\.[0-9]+)*", version):
-        raise _refusal("LADD-011", where, f"spec_version {version!r}", 'a version such as "1.0"', _RESTORE)
-    major, minor = (int(part) for part in version.split(".")[:2])
-    known_major, known_minor = (int(part) for part in SPEC_VERSION.split("."))
-    if major != known_major:
-        upgrade = f"Read it with ladd-data {major}.x (pip install 'ladd-data=={major}.*')."
-        raise _refusal("LADD-011", where, f"spec version {version}", f"{known_major}.x", upgrade)
-    requires = document.get("requires")
-    named = [name for name in requires if isinstance(name, str)] if isinstance(requires, list) else []
-    unknown = [name for name in named if name not in KNOWN_REQUIREMENTS]
-    if unknown:
-        upgrade = "Upgrade ladd-data (pip install -U ladd-data)."
-        raise _refusal("LADD-012", where, f"requires {', '.join(unknown)}", "only features known here", upgrade)
-    if minor > known_minor:
-        warnings.warn(
-            f"{where} is of spec {version}; unknown keys are ignored by this {SPEC_VERSION} reader.",
-            stacklevel=4,
-        )
-    return minor > known_minor
-
-
-def _drop_unknown_keys(document: Any) -> None:
-    """Take out the keys that only a newer reader knows."""
-    try:
-        Manifest.model_validate_json(canonical_json(document))
-    except ValidationError as error:
-        for item in error.errors():
-            if item["type"] == "extra_forbidden":
-                *parents, key = item["loc"]
-                part = document
-                for step in parents:
-                    part = part[step]
-                del part[key]
-
-
-def _problems(error: ValidationError, where: str) -> list[Problem]:
-    problems = []
-    for item in error.errors():
-        path = ".".join(str(step) for step in item["loc"])
-        clause = "LADD-013" if item["type"] == "value_error" else "LADD-010"
-        value = repr(item["input"])
-        found = item["msg"].removeprefix("Value error, ") if clause == "LADD-013" else value[:80]
-        expected = "fields that agree with each other" if clause == "LADD-013" else item["msg"]
-        problems.append(Problem(clause, f"{where}, {path}" if path else where, found, expected, _RESTORE))
-    return problems

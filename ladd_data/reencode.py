@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ladd_data.dataset import Dataset
 from ladd_data.digests import Digests
@@ -14,10 +16,20 @@ from ladd_data.encodings.coding import column_types, decode_probs, encode_log_pr
 from ladd_data.errors import UsageError
 from ladd_data.ledger import record_bytes
 from ladd_data.manifest import Coding, GoldenView, Labels, Manifest
-from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.layout import Layout, Records, pick, view_columns
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, F64, Columns
-from ladd_data.views.golden import top_of
+from ladd_data.types import F32, F64, U8, Columns
+from ladd_data.views.geometry import mix64
+from ladd_data.views.golden import digest_view, top_of
+from ladd_data.views.reference import box_of, reference_view
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Pruning: how many views of each image stay, drawn by `seed` and the record's number."""
+
+    views: int
+    seed: int = 0
 
 
 def reencode_dataset(
@@ -26,6 +38,7 @@ def reencode_dataset(
     target: Path,
     *,
     profile: str | None = None,
+    keep: Keep | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
@@ -36,6 +49,7 @@ def reencode_dataset(
         coding: how to store them.
         target: the folder to write; appears whole or not at all.
         profile: the coding's name, if it has one.
+        keep: prune: keep only some views of each image; the others are marked as missing.
         overwrite: replace the target.
         on_progress: told (records done, records in all).
 
@@ -48,22 +62,49 @@ def reencode_dataset(
     """
     parent = _check_parent(dataset, coding)
     manifest, names = dataset.manifest, dataset.manifest.classes.names
-    layout = Layout(names, column_types(coding, parent.count, len(names)))
+    layout = _layout(dataset, parent, coding, keep)
     size = record_bytes(dataset.folder, layout.dense)
     meter = CertificateMeter()
     golden = {view.id: view for view in parent.golden}
     with new_dataset(target, manifest.classes, layout, len(dataset), size, overwrite=overwrite) as writer:
         for _, first, records, pixels in dataset.decoded():
             log_probs, logz = read_parent(records.dense, parent.coding)
+            present = _present(records, parent.count, first, keep)
+            log_probs = np.where(present[..., None], log_probs, -np.log(len(names)))  # LADD-045
             columns = encode_log_probs(log_probs, logz, coding)
             probs = decode_probs(columns, coding, len(names))
-            meter.add(log_probs, probs)
-            _update_golden(golden, records.ids, probs)
-            writer.add(Records(records.ids, records.labels, records.images, columns), pixels)
+            meter.add(log_probs[present], probs[present])
+            _update_golden(golden, parent, records, pixels, probs, present)
+            kept = pick(records.dense, ("soft_", "view_box", "view_flip"))
+            if "view_present" in layout.dense:
+                kept["view_present"] = present
+            writer.add(Records(records.ids, records.labels, records.images, kept | columns), pixels)
             on_progress(first + len(records), len(dataset))
         changes: dict[str, object] = {"coding": coding, "profile": profile, "parent": parent.digest}
-        changes.update(certificate=meter.result(), golden=tuple(golden.values()))
+        changes.update(
+            present="view_present" in layout.dense, certificate=meter.result(), golden=tuple(golden.values())
+        )
         return writer.finish(lambda digests: _describe(manifest, parent, changes, digests))
+
+
+def _layout(dataset: Dataset, parent: Labels, coding: Coding, keep: Keep | None) -> Layout:
+    names = dataset.manifest.classes.names
+    soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
+    views = view_columns(parent.views, present=parent.present or keep is not None)
+    return Layout(names, soft | views | column_types(coding, parent.count, len(names)))
+
+
+def _present(records: Records, views: int, first: int, keep: Keep | None) -> NDArray[np.bool_]:
+    """Return which views there will be, bool [records, views]: those there were, less the pruned ones."""
+    present = records.dense.get("view_present", np.ones((len(records), views), np.bool_))
+    if keep is None:
+        return present
+    kept = np.zeros_like(present)
+    for row in range(len(records)):
+        there = [view for view in range(views) if present[row, view]]
+        there.sort(key=lambda view: mix64(mix64(mix64(keep.seed) ^ (first + row)) ^ view))
+        kept[row, there[: keep.views]] = True
+    return kept
 
 
 def _check_parent(dataset: Dataset, coding: Coding) -> Labels:
@@ -99,12 +140,19 @@ def read_parent(stored: Columns, coding: Coding) -> tuple[F64, F64 | None]:
     return log_probs - total, logz
 
 
-def _update_golden(golden: dict[str, GoldenView], ids: list[str], probs: F32) -> None:
-    """Rewrite the labels of the golden views that are among these records."""
-    for row, name in enumerate(ids):
-        if name in golden:
-            top, prob = top_of(probs[row, golden[name].view])
-            golden[name] = golden[name].model_copy(update={"top_class": top, "top_prob": prob})
+def _update_golden(
+    golden: dict[str, GoldenView], parent: Labels, records: Records, pixels: U8, probs: F32, present: NDArray[np.bool_]
+) -> None:
+    """Rewrite the golden views among these records; one whose view is pruned moves to a view that is there."""
+    for row, name in enumerate(records.ids):
+        if name not in golden:
+            continue
+        old = golden[name]
+        view = old.view if present[row, old.view] else int(present[row].argmax())
+        given = box_of(records.dense, row, view)
+        digest = digest_view(reference_view(parent.views, pixels[row], view, given))
+        top, prob = top_of(probs[row, view])
+        golden[name] = GoldenView(id=name, view=view, pixels=digest, top_class=top, top_prob=prob)
 
 
 def _describe(manifest: Manifest, parent: Labels, changes: dict[str, object], digests: Digests) -> Manifest:

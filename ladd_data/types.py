@@ -27,7 +27,7 @@ Columns = dict[str, Array]
 ColumnTypes = dict[str, tuple[tuple[int, ...], str]]
 """Column name -> (shape per record, type). The type "bytes" is fixed-size binary: uint8 [records, width]."""
 
-TYPE_BYTES = {"float16": 2, "float32": 4, "uint8": 1, "uint16": 2, "uint32": 4, "bytes": 1}
+TYPE_BYTES = {"float16": 2, "float32": 4, "uint8": 1, "uint16": 2, "uint32": 4, "bytes": 1, "bool": 1}
 
 LabelSpace = Literal["probs", "log_probs", "logits"]
 """What the numbers of a soft label are; the column name `dense_<space>` says it on disk."""
@@ -43,13 +43,18 @@ class Record:
     id: the record's name, unique in the dataset.
     image: uint8 [channels, height, width], the stored pixels.
     label: the hard class, 0 .. classes-1.
-    dense_labels: float32 [views, classes], probabilities, each row sums to 1; None before labeling.
+    dense_labels: float32 [views, classes], probabilities, each row sums to 1; None before labeling. The row
+        of a view that is missing is all 0.
+    present: bool [views], which views there are; None where none is missing.
+    soft: float32 [classes], the distiller's own label of the whole image, in the space its column names.
     """
 
     id: str
     image: Tensor
     label: int
     dense_labels: Tensor | None
+    present: Tensor | None = None
+    soft: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,17 @@ class Batch:
     label: int64 [batch], the hard classes.
     dense: float32 [batch, views, classes], probabilities; None for a dataset without dense labels.
     index: int64 [batch], position of each record in the dataset.
+    present: bool [batch, views], which views there are; None where none is missing. The rows of `dense` of
+        missing views are all 0, so that they add nothing to a cross-entropy.
+    soft: float32 [batch, classes], the distiller's own labels of the whole images, or None.
     """
 
     image: Tensor
     label: Tensor
     dense: Tensor | None
     index: Tensor
+    present: Tensor | None = None
+    soft: Tensor | None = None
 
     def __iter__(self) -> Iterator[Tensor | None]:
         yield self.image

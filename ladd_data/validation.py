@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ladd_data.digests import DigestMeter, Digests, digest_dense, digest_pixels
+from ladd_data.digests import DigestMeter, Digests, digest_pixels
 from ladd_data.encodings.coding import decode_probs
 from ladd_data.encodings.dense import decode_dense
 from ladd_data.errors import DatasetError, Problem
+from ladd_data.label_checks import check_missing_views, check_soft, check_view_columns
 from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
 from ladd_data.png import decode_png
 from ladd_data.shards.card import CARD_PATH, read_card_header
@@ -24,7 +25,7 @@ from ladd_data.shards.layout import ID_PATTERN, Records, card_features
 from ladd_data.shards.parquet import read_records
 from ladd_data.types import F32, U8, Level
 from ladd_data.views.golden import digest_view
-from ladd_data.views.reference import reference_view
+from ladd_data.views.reference import RecordBox, box_of, reference_view
 
 MAX_PER_CLAUSE = 20
 """Problems of one clause that are listed; the rest are counted."""
@@ -142,6 +143,7 @@ class _RecordCheck:
 
     def _check_group(self, shard: Shard, first: int, records: Records) -> None:
         probs = self._check_dense(shard, first, records)
+        self._check_other_columns(shard, first, records, probs)
         classes = len(self.manifest.classes.names)
         for row, name in enumerate(records.ids):
             where = f'{shard.path}, row {first + row} (id "{name}")'
@@ -157,10 +159,11 @@ class _RecordCheck:
             if pixels is None:
                 self.complete = False
                 continue
-            dense = digest_dense(records.dense, row) if records.dense else None
-            self.digests.add(name, label, digest_pixels(pixels), dense)
+            self.digests.add(name, label, digest_pixels(pixels), records.dense, row)
             if name in self.golden:
-                self._check_golden(where, self.golden.pop(name), pixels, None if probs is None else probs[row])
+                golden = self.golden.pop(name)
+                box = box_of(records.dense, row, golden.view)
+                self._check_golden(where, golden, pixels, box, None if probs is None else probs[row])
 
     def _decode(self, where: str, data: bytes) -> U8 | None:
         images = self.manifest.images
@@ -177,12 +180,23 @@ class _RecordCheck:
         if labels is None:
             return None
         for column, values in records.dense.items():
+            if values.dtype.kind != "f":
+                continue
             for row in np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1)):
                 where = f'{shard.path}, row {first + row} (id "{records.ids[row]}"), {column}'
                 self._note("LADD-031", where, "NaN or infinity", "finite numbers")
         self._check_sums(shard, first, records, labels)
         with np.errstate(invalid="ignore", over="ignore"):
             return decode_probs(records.dense, labels.coding, len(self.manifest.classes.names))
+
+    def _check_other_columns(self, shard: Shard, first: int, records: Records, probs: F32 | None) -> None:
+        """Check where views lie, which there are, and whole-image labels."""
+        breaches = [*check_view_columns(self.manifest, records.dense), *check_soft(self.manifest, records.dense)]
+        if probs is not None:
+            breaches += check_missing_views(records.dense, probs)
+        for breach in breaches:
+            where = f'{shard.path}, row {first + breach.row} (id "{records.ids[breach.row]}"), {breach.column}'
+            self._note(breach.clause, where, breach.found, breach.expected)
 
     def _check_sums(self, shard: Shard, first: int, records: Records, labels: Labels) -> None:
         coding = labels.coding
@@ -201,11 +215,13 @@ class _RecordCheck:
             found = f"probabilities that sum to {total:.6g}" if low >= 0 else f"a probability of {low:.4g}"
             self._note("LADD-032", where, found, "at least 0, summing to 1")
 
-    def _check_golden(self, where: str, golden: GoldenView, pixels: U8, probs: F32 | None) -> None:
+    def _check_golden(
+        self, where: str, golden: GoldenView, pixels: U8, box: RecordBox | None, probs: F32 | None
+    ) -> None:
         labels = self.manifest.labels
         if labels is None or probs is None:
             return
-        if digest_view(reference_view(labels.views, pixels, golden.view)) != golden.pixels:
+        if digest_view(reference_view(labels.views, pixels, golden.view, box)) != golden.pixels:
             found = f"other pixels in view {golden.view} than the labeler saw"
             self._note("LADD-042", where, found, f"sha256 {golden.pixels}")
         label = probs[golden.view]
@@ -223,14 +239,16 @@ class _RecordCheck:
         for clause, what, ours, theirs in (
             ("LADD-025", "images.digest", found.images, stated.images),
             ("LADD-034", "labels.digest", found.labels, stated.labels),
+            ("LADD-039", "soft.digest", found.soft, stated.soft),
             ("LADD-026", "digest", found.dataset, stated.dataset),
         ):
             if ours != theirs:
                 self._note(clause, f"{MANIFEST_PATH}, {what}", f"records of digest {ours}", str(theirs))
 
     def _stated(self) -> Digests:
-        labels = self.manifest.labels
-        return Digests(self.manifest.images.digest, labels.digest if labels else None, self.manifest.digest)
+        labels, soft = self.manifest.labels, self.manifest.soft
+        dense_digest, soft_digest = labels.digest if labels else None, soft.digest if soft else None
+        return Digests(self.manifest.images.digest, dense_digest, soft_digest, self.manifest.digest)
 
     def _note(self, clause: str, where: str, found: str, expected: str) -> None:
         self.findings.add(Problem(clause, where, found, expected, _AGAIN))

@@ -56,9 +56,9 @@ def test_views_are_the_reference_views_after_the_datasets_affine_map(labelled: P
 
     views = dataset.views(image, [7, 2])
 
-    assert dataset.grid is not None
+    assert dataset.view_spec is not None
     for slot, view in enumerate((7, 2)):
-        expected = apply_affine(dataset.manifest.images.affine, reference_view(dataset.grid, image.numpy(), view))
+        expected = apply_affine(dataset.manifest.images.affine, reference_view(dataset.view_spec, image.numpy(), view))
         assert np.array_equal(views[0, slot].numpy(), expected)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from ladd_data.errors import DatasetError
 from ladd_data.files import canonical_json
-from ladd_data.manifest import dump_manifest, parse_manifest
+from ladd_data.manifest_json import dump_manifest, parse_manifest
 from ladd_data.schema import manifest_schema
 
 Change = Callable[[dict[str, Any]], object]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ladd_data.errors import UsageError
 from ladd_data.types import U8
 from ladd_data.views.device import ViewMaker
-from ladd_data.views.geometry import Box, axis, boxes, crop_side, grid, is_exact_in_float32
+from ladd_data.views.geometry import Box, boxes, crop_side, grid, is_exact_in_float32, offsets, taps
 from ladd_data.views.reference import reference_view
 
 GOLDEN = Path(__file__).parents[1] / "spec" / "golden"
@@ -67,19 +67,21 @@ def test_torch_and_numpy_give_the_same_bits_for_any_grid(
     size=st.integers(1, 300),
 )
 def test_every_crop_and_every_tap_lies_inside(n: int, ratio: Fraction, size: int) -> None:
-    line = axis(grid(n, ratio), size)
+    spec = grid(n, ratio)
+    side, starts = crop_side(spec, size), offsets(spec, size)
+    line = taps(side, size)
 
-    assert 1 <= line.side <= size
-    assert all(0 <= offset <= size - line.side for offset in line.offsets)
-    assert list(line.offsets) == sorted(line.offsets)
-    assert line.low.min() >= 0 and line.high.max() < line.side
+    assert 1 <= side <= size
+    assert all(0 <= offset <= size - side for offset in starts)
+    assert list(starts) == sorted(starts)
+    assert line.low.min() >= 0 and line.high.max() < side
     assert line.weight.min() >= 0 and line.weight.max() < line.denominator
 
 
 def test_the_papers_grid_has_crops_of_80_with_stride_12_at_128_px() -> None:
-    line = axis(grid(5, "5/8"), 128)
+    spec = grid(5, "5/8")
 
-    assert (line.side, line.offsets) == (80, (0, 12, 24, 36, 48))
+    assert (crop_side(spec, 128), offsets(spec, 128)) == (80, (0, 12, 24, 36, 48))
 
 
 def test_views_are_numbered_row_major_from_the_top_left() -> None:
@@ -88,7 +90,7 @@ def test_views_are_numbered_row_major_from_the_top_left() -> None:
 
 def test_halves_round_up_and_a_single_crop_is_centred() -> None:
     assert crop_side(grid(1, "1/2"), 5) == 3
-    assert axis(grid(1, "1/2"), 8).offsets == (2,)
+    assert offsets(grid(1, "1/2"), 8) == (2,)
 
 
 def test_a_float_ratio_is_taken_as_the_fraction_it_means() -> None:

@@ -32,6 +32,8 @@ def info(
 
 
 def _print_facts(manifest: Manifest) -> None:
+    from ladd_data.views.geometry import say_views
+
     images, labels, made = manifest.images, manifest.labels, manifest.distillation
     names = ", ".join(manifest.classes.names[:10]) + (", ..." if len(manifest.classes.names) > 10 else "")
     error = images.quantization.error
@@ -43,7 +45,8 @@ def _print_facts(manifest: Manifest) -> None:
         "pixels": f"{images.quantization.mode}, RMSE {error.rmse:.4f}; whitening {images.whitening}",
     }
     if labels is not None:
-        facts["views"] = f"{labels.count} = {labels.views.n}x{labels.views.n} grid, ratio {labels.views.ratio}"
+        missing = "; some are missing" if labels.present else ""
+        facts["views"] = f"{labels.count}: {say_views(labels.views)}{missing}"
         facts["labels"] = _say_coding(labels.coding) + (f", profile {labels.profile}" if labels.profile else "")
         facts["error"] = f"total variation {labels.certificate.mean_tv:.2g} mean, {labels.certificate.max_tv:.2g} max"
         if labels.labeler is not None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ladd_data.cli.codings import choose_coding
 from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
+from ladd_data.errors import UsageError
+
+if TYPE_CHECKING:
+    from ladd_data.manifest import Boxes, Full, Grid
 
 
 def label(
@@ -17,6 +21,10 @@ def label(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")],
     grid: Annotated[int, typer.Option(min=1, max=64, help="Views per axis.")] = 5,
     ratio: Annotated[str, typer.Option(help="Side of a view as an exact fraction of the image's.")] = "5/8",
+    full: Annotated[bool, typer.Option("--full", help="One view, the whole image, in place of a grid.")] = False,
+    boxes: Annotated[int | None, typer.Option(min=1, help="Random crops per image, in place of a grid.")] = None,
+    flip: Annotated[bool, typer.Option("--flip", help="With --boxes: mirror half of them.")] = False,
+    box_seed: Annotated[int, typer.Option(min=0, help="With --boxes: of the draw.")] = 0,
     profile: Annotated[
         str | None,
         typer.Option(help="default: float16 log-probabilities + logz; paper: float32 probabilities; compact."),
@@ -33,16 +41,16 @@ def label(
     """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset."""
     from ladd_data.dataset import load
     from ladd_data.files import recover
-    from ladd_data.labeling.label import LabelPlan, label_dataset
+    from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
     from ladd_data.labeling.labeler import load_labeler
-    from ladd_data.views.geometry import grid as make_grid
+    from ladd_data.manifest import count_views
 
     chosen = choose_device(device)
-    views = make_grid(grid, ratio)
+    views = _choose_views(grid, ratio, full, boxes, flip)
     recover(out)
     dataset = load(directory)
-    coding, name = choose_coding(dataset.folder, views.n**2, profile, encoding, top_k, logz)
-    plan = LabelPlan(load_labeler(labeler, chosen), views, coding, chosen, name)
+    coding, name = choose_coding(dataset.folder, count_views(views), profile, encoding, top_k, logz)
+    plan = LabelPlan(load_labeler(labeler, chosen), views, coding, chosen, name, BoxDraw(seed=box_seed))
     with progress_bar("labeling") as on_progress:
         manifest = label_dataset(dataset, plan, out, overwrite=overwrite, on_progress=on_progress)
     if manifest.labels is None:
@@ -54,3 +62,16 @@ def label(
     typer.echo(f"{len(dataset)} images x {manifest.labels.count} views labelled on {chosen}")
     typer.echo(f"storage error: total variation {certificate.mean_tv:.2g} mean, {certificate.max_tv:.2g} max")
     typer.echo(f"wrote {out}")
+
+
+def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool) -> Grid | Full | Boxes:
+    from ladd_data.manifest import Boxes, Full
+    from ladd_data.views.geometry import grid as make_grid
+
+    if full and boxes is not None:
+        raise UsageError("--full and --boxes exclude each other: give one.")
+    if flip and boxes is None:
+        raise UsageError("--flip goes with --boxes.")
+    if boxes is not None:
+        return Boxes(count=boxes, flip=flip)
+    return Full() if full else make_grid(grid, ratio)

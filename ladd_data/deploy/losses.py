@@ -17,7 +17,13 @@ class Loss(Protocol):
     """What a loss is: a callable on one batch that returns the scalar to minimise."""
 
     def __call__(
-        self, model: nn.Module, image: Tensor, label: Tensor, dense: Tensor | None, dataset: Dataset
+        self,
+        model: nn.Module,
+        image: Tensor,
+        label: Tensor,
+        dense: Tensor | None,
+        dataset: Dataset,
+        index: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of a batch: image uint8 [B,C,H,W], label int64 [B], dense probabilities [B,V,classes]."""
 
@@ -26,7 +32,13 @@ class HardLabels:
     """Cross-entropy of the full images against their hard labels: the baseline without dense labels."""
 
     def __call__(
-        self, model: nn.Module, image: Tensor, label: Tensor, dense: Tensor | None, dataset: Dataset
+        self,
+        model: nn.Module,
+        image: Tensor,
+        label: Tensor,
+        dense: Tensor | None,
+        dataset: Dataset,
+        index: Tensor | None = None,
     ) -> Tensor:
         """Return CE(model(x), y), mean over images."""
         return functional.cross_entropy(model(dataset.model_input(image)), label)
@@ -55,7 +67,13 @@ class LADD:
         self.view_reduction, self.views_per_pass = view_reduction, views_per_pass
 
     def __call__(
-        self, model: nn.Module, image: Tensor, label: Tensor, dense: Tensor | None, dataset: Dataset
+        self,
+        model: nn.Module,
+        image: Tensor,
+        label: Tensor,
+        dense: Tensor | None,
+        dataset: Dataset,
+        index: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of a batch.
 
@@ -63,8 +81,10 @@ class LADD:
             model: maps model input [n, channels, height, width] to logits [n, classes].
             image: uint8 [batch, channels, height, width], stored pixels.
             label: int64 [batch].
-            dense: float32 [batch, views, classes], probabilities.
+            dense: float32 [batch, views, classes], probabilities; all 0 for a view that is missing, which then
+                adds nothing.
             dataset: defines the views and the model input.
+            index: int64 [batch], the records' numbers; needed only where views differ from record to record.
 
         Raises:
             UsageError: there are no dense labels.
@@ -72,15 +92,17 @@ class LADD:
         if dense is None:
             raise UsageError('LADD needs dense labels and this dataset has none. Run "ladd label" first.')
         hard = functional.cross_entropy(model(dataset.model_input(image)), label)
-        local = image.new_zeros((), dtype=torch.float32)
+        local = image.new_zeros(len(image), dtype=torch.float32)
         count = dense.shape[1]
         for views in _chunks(count, self.views_per_pass or count):
-            crops = dataset.views(image, views)  # [batch, chunk, channels, height, width]
+            crops = dataset.views(image, views, index=index)  # [batch, chunk, channels, height, width]
             logits = model(crops.flatten(0, 1))
             target = dense[:, views.start : views.stop].flatten(0, 1)
-            local = local + functional.cross_entropy(logits, target, reduction="sum")
-        local = local / len(image)  # sum over views, mean over images
-        return hard + (local if self.view_reduction == "sum" else local / count)
+            losses = functional.cross_entropy(logits, target, reduction="none")
+            local = local + losses.reshape(len(image), len(views)).sum(1)
+        if self.view_reduction == "mean":
+            local = local / dense.sum((1, 2)).clamp_min(1)  # the views that are there
+        return hard + local.mean()
 
 
 def _chunks(count: int, size: int) -> Sequence[range]:

@@ -148,7 +148,7 @@ def _train_one(
         for batch in loader:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(plan, step, steps)
-            loss = loss_of(network, batch.image, batch.label, batch.dense, dataset)
+            loss = loss_of(network, batch.image, batch.label, batch.dense, dataset, batch.index)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()

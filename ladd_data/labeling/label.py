@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +18,27 @@ from ladd_data.encodings.coding import column_types, decode_probs, encode_labels
 from ladd_data.errors import LabelError
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.ledger import record_bytes
-from ladd_data.manifest import Affine, Coding, GoldenView, Grid, Labeler, Labels, Manifest, Network, Recipe
+from ladd_data.manifest import (
+    Affine,
+    Boxes,
+    Coding,
+    Full,
+    GoldenView,
+    Grid,
+    Labeler,
+    Labels,
+    Manifest,
+    Network,
+    Recipe,
+    count_views,
+)
 from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
 from ladd_data.pixels import renormalize
-from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.layout import Layout, Records, pick, view_columns
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, U8
+from ladd_data.types import F32, U8, Columns
 from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.geometry import random_box
 from ladd_data.views.golden import digest_view, top_of
 
 ACTIVATION_BYTES = 256 * 2**20
@@ -32,16 +46,31 @@ ACTIVATION_BYTES = 256 * 2**20
 
 MAX_VIEWS_PER_BATCH = 256
 
+_STORED = {"view_box": np.uint16, "view_flip": np.bool_}
+
+
+@dataclass(frozen=True, slots=True)
+class BoxDraw:
+    """Boxes drawn record by record: sides from `least` to 1 of the image's, by `seed`."""
+
+    seed: int = 0
+    least: float = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class LabelPlan:
-    """What to label with, which views, how to store the result, where to compute; the profile is a name only."""
+    """What to label with, which views, how to store the result, and where to compute.
+
+    profile: the coding's name, if it has one.
+    boxes: for views of kind `Boxes`, where they lie.
+    """
 
     labeler: LoadedLabeler
-    grid: Grid
+    views: Grid | Full | Boxes
     coding: Coding
     device: torch.device
     profile: str | None = None
+    boxes: BoxDraw = BoxDraw()
 
 
 def label_dataset(
@@ -123,9 +152,11 @@ class _LabelRun:
         self.dataset, self.plan = dataset, plan
         self.affine = labeler_input(dataset.manifest, plan.labeler)
         images, names = dataset.manifest.images, dataset.manifest.classes.names
-        self.views = plan.grid.n**2
-        self.layout = Layout(names, column_types(plan.coding, self.views, len(names)))
-        self.maker = ViewMaker(plan.grid, images.height, images.width, plan.device)
+        self.views = count_views(plan.views)
+        soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
+        views = view_columns(plan.views, present=False)
+        self.layout = Layout(names, soft | views | column_types(plan.coding, self.views, len(names)))
+        self.maker = ViewMaker(plan.views, images.height, images.width, plan.device)
         self.batch = views_per_batch(plan.labeler.description.network)
         self.meter = CertificateMeter()
         self.golden: list[GoldenView] = []
@@ -133,10 +164,13 @@ class _LabelRun:
     def label(self, first: int, records: Records, pixels: U8, on_progress: Callable[[int, int], None]) -> Records:
         """Return the records with dense labels; `first` is the number of the first one."""
         images_at_once = max(1, self.batch // self.views)
+        boxes = self._draw_boxes(first, len(records))
         parts = []
         for start in range(0, len(records), images_at_once):
-            images = torch.from_numpy(pixels[start : start + images_at_once]).to(self.plan.device)
-            views = self.maker(images)
+            part = slice(start, start + images_at_once)
+            images = torch.from_numpy(pixels[part]).to(self.plan.device)
+            given = {name: torch.from_numpy(values[part]).to(self.plan.device) for name, values in boxes.items()}
+            views = self.maker(images, view_box=given.get("view_box"), view_flip=given.get("view_flip"))
             logits = self._forward(views.flatten(0, 1)).reshape(*views.shape[:2], -1).cpu().numpy()
             encoded = encode_labels(logits, self.plan.coding)
             probs = decode_probs(encoded, self.plan.coding, logits.shape[-1])
@@ -144,8 +178,23 @@ class _LabelRun:
             self._note_golden(first + start, records.ids[start : start + len(images)], views, probs)
             parts.append(encoded)
             on_progress(first + start + len(images), len(self.dataset))
-        dense = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return Records(records.ids, records.labels, records.images, dense)
+        columns = pick(records.dense, ("soft_",))
+        columns |= {name: values.astype(_STORED[name]) for name, values in boxes.items()}
+        columns |= {name: np.concatenate([encoded[name] for encoded in parts]) for name in parts[0]}
+        return Records(records.ids, records.labels, records.images, columns)
+
+    def _draw_boxes(self, first: int, count: int) -> Columns:
+        """Return view_box, int64 [count, views, 4], and view_flip, bool [count, views], where views are boxes."""
+        spec, draw, images = self.plan.views, self.plan.boxes, self.dataset.manifest.images
+        if not isinstance(spec, Boxes):
+            return {}
+        drawn = [
+            [random_box(draw.seed, number, view, images.height, images.width, draw.least) for view in range(spec.count)]
+            for number in range(first, first + count)
+        ]
+        box = np.array([[astuple(box) for box, _ in row] for row in drawn], np.int64)
+        flip = np.array([[flip for _, flip in row] for row in drawn], np.bool_)
+        return {"view_box": box, "view_flip": flip} if spec.flip else {"view_box": box}
 
     def _forward(self, views: Tensor) -> Tensor:
         """Return logits [views, classes]; every pass has the same shape, the last one padded."""
@@ -183,7 +232,7 @@ class _LabelRun:
             training_flops=description.training_flops,
         )
         labels = Labels(
-            views=plan.grid,
+            views=plan.views,
             coding=plan.coding,
             profile=plan.profile,
             certificate=self.meter.result(),

@@ -32,8 +32,22 @@ def to_tensors(columns: Mapping[str, Array], device: torch.device | str = "cpu")
 def decode_probs(stored: Mapping[str, Tensor], coding: Coding, classes: int) -> Tensor:
     """Turn stored columns, each [records, ...], into probabilities, float32 [records, views, classes].
 
-    Source: spec/ladd-1.0.md, LADD-032, LADD-037, LADD-038.
+    The row of a view that is missing is all 0: no label, and nothing in a cross-entropy.
+
+    Source: spec/ladd-1.0.md, LADD-032, LADD-037, LADD-038, LADD-045.
     """
+    probs = _decode_all(stored, coding, classes)
+    if "view_present" in stored:
+        return probs * stored["view_present"][..., None]
+    return probs
+
+
+def find_soft(stored: Mapping[str, Tensor]) -> Tensor | None:
+    """Return the whole-image soft labels among the columns, float32 [records, classes], if there are any."""
+    return next((values for name, values in stored.items() if name.startswith("soft_")), None)
+
+
+def _decode_all(stored: Mapping[str, Tensor], coding: Coding, classes: int) -> Tensor:
     if coding.encoding == "topk":
         return _decode_topk(stored, classes)
     if coding.encoding == "dense":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ladd_data.errors import UsageError
+from ladd_data.loaders.decode import find_soft
 from ladd_data.loaders.order import epoch_order
 from ladd_data.types import Batch
 
@@ -74,7 +75,8 @@ class ResidentLoader:
         return order.to(self.labels.device)
 
     def _gather(self, index: Tensor) -> Batch:
-        dense = None
-        if self._decode is not None:
-            dense = self._decode({name: values.index_select(0, index) for name, values in self.stored.items()})
-        return Batch(self.images.index_select(0, index), self.labels.index_select(0, index), dense, index)
+        columns = {name: values.index_select(0, index) for name, values in self.stored.items()}
+        dense = self._decode(columns) if self._decode is not None else None
+        present, soft = columns.get("view_present"), find_soft(columns)
+        images, labels = self.images.index_select(0, index), self.labels.index_select(0, index)
+        return Batch(images, labels, dense, index, present, soft)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ladd_data.dataset import Dataset
 from ladd_data.files import write_atomically
+from ladd_data.manifest import Grid, Labels
 from ladd_data.types import F32, U8
 
 IMAGE_SIDE = 240
@@ -59,9 +61,10 @@ def _draw_record(dataset: Dataset, index: int) -> Image.Image:
     picture = _to_picture(record.image.numpy()).resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.NEAREST)
     labels = dataset.manifest.labels
     cell = VIEW_SIDE + BAR_HEIGHT + GAP
-    side = labels.views.n if labels else 0
+    side = _columns(labels) if labels else 0
+    rows = -(-labels.count // side) if labels else 0
     width = IMAGE_SIDE + (2 * GAP + side * (VIEW_SIDE + GAP) if labels else 0)
-    panel = Image.new("RGB", (width, max(IMAGE_SIDE + 2 * TITLE, side * cell)), _PAPER)
+    panel = Image.new("RGB", (width, max(IMAGE_SIDE + 2 * TITLE, rows * cell)), _PAPER)
     panel.paste(picture, (0, 0))
     draw = ImageDraw.Draw(panel)
     draw.text(
@@ -72,7 +75,7 @@ def _draw_record(dataset: Dataset, index: int) -> Image.Image:
     )
     if labels is None or record.dense_labels is None:
         return panel
-    views = dataset.views(record.image, normalize=False)[0].numpy()
+    views = dataset.views(record.image, normalize=False, index=[index])[0].numpy()
     for view in range(labels.count):
         row, column = divmod(view, side)
         left, top = IMAGE_SIDE + 2 * GAP + column * (VIEW_SIDE + GAP), row * cell
@@ -80,6 +83,11 @@ def _draw_record(dataset: Dataset, index: int) -> Image.Image:
         panel.paste(crop.resize((VIEW_SIDE, VIEW_SIDE), Image.Resampling.NEAREST), (left, top))
         _draw_bars(draw, (left, top + VIEW_SIDE + 2), record.dense_labels[view].numpy(), record.label)
     return panel
+
+
+def _columns(labels: Labels) -> int:
+    """Return how many views stand in a row: the grid's own number, else about a square."""
+    return labels.views.n if isinstance(labels.views, Grid) else min(10, math.isqrt(labels.count - 1) + 1)
 
 
 def _draw_bars(draw: ImageDraw.ImageDraw, corner: tuple[int, int], probs: F32, hard: int) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from ladd_data.manifest import Labels, Manifest
+from ladd_data.manifest import Boxes, Labels, Manifest
 from ladd_data.shards.layout import card_features, layout_of
+from ladd_data.views.geometry import say_views
 
 CARD_PATH = "README.md"
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -83,8 +84,8 @@ def _body(manifest: Manifest) -> str:
     if labels is not None:
         maker = f" by a {labels.labeler.network.name} labeler" if labels.labeler else ""
         lines[-1] += (
-            f" Each has {labels.count} dense labels{maker}: one soft label per crop of a {labels.views.n}x"
-            f"{labels.views.n} grid, sides {labels.views.ratio} of the image's (LADD, WACV 2025)."
+            f" Each has {labels.count} dense labels{maker}, one soft label per view: {say_views(labels.views)} "
+            "(LADD, WACV 2025)."
         )
     return "\n".join([*lines, "", *_snippets(manifest), *_facts(manifest)])
 
@@ -101,16 +102,19 @@ def _snippets(manifest: Manifest) -> list[str]:
         plain += ["record = train[0]", 'record["image"], record["label"]  # a PIL image, the hard class']
     else:
         plain += _dense_snippet(labels, len(manifest.classes.names))
-    ours = [
-        "import ladd_data as ladd",
-        "",
-        'dataset = ladd.load("PATH")',
-        'for image, label, dense in dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu"):',
-        "    x = dataset.model_input(image)  # float32, normalised",
-    ]
-    if labels is not None:
-        ours.append("    crops = dataset.views(image)  # the same for every view, bit-equal to what the labeler saw")
-    return ["## Load it", "", *plain, "```", "", "```python", *ours, "```", ""]
+    return ["## Load it", "", *plain, "```", "", "```python", *_our_snippet(labels), "```", ""]
+
+
+def _our_snippet(labels: Labels | None) -> list[str]:
+    lines = ["import ladd_data as ladd", "", 'dataset = ladd.load("PATH")']
+    loader = 'dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu")'
+    normalised = "    x = dataset.model_input({})  # float32, normalised"
+    views = "    crops = dataset.views({})  # the same for every view, bit-equal to what the labeler saw"
+    if labels is not None and isinstance(labels.views, Boxes):  # they differ from record to record
+        lines += [f"for batch in {loader}:", normalised.format("batch.image")]
+        return [*lines, views.format("batch.image, index=batch.index")]
+    lines += [f"for image, label, dense in {loader}:", normalised.format("image")]
+    return [*lines, views.format("image")] if labels is not None else lines
 
 
 def _dense_snippet(labels: Labels, classes: int) -> list[str]:

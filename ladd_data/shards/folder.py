@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import canonical_json, parse_json_strictly, sha256_file
-from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest, parse_manifest
+from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest
+from ladd_data.manifest_json import parse_manifest
 from ladd_data.shards.layout import Layout, Records, footer_features, layout_of
 from ladd_data.shards.parquet import FEATURES_KEY, FOOTER_KEY, check_columns, read_footer, read_records
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from ladd_data.encodings.coding import column_types
-from ladd_data.manifest import Manifest
+from ladd_data.manifest import Boxes, Full, Grid, Manifest, count_views
 from ladd_data.types import I64, Columns, ColumnTypes
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -52,9 +52,31 @@ class Records:
 def layout_of(manifest: Manifest) -> Layout:
     """Return the columns that a dataset with this manifest has."""
     names, labels = manifest.classes.names, manifest.labels
-    if labels is None:
-        return Layout(names, {})
-    return Layout(names, column_types(labels.coding, labels.count, len(names)))
+    columns: ColumnTypes = {}
+    if manifest.soft is not None:
+        columns[f"soft_{manifest.soft.space}"] = ((len(names),), "float32")
+    if labels is not None:
+        columns |= view_columns(labels.views, present=labels.present)
+        columns |= column_types(labels.coding, labels.count, len(names))
+    return Layout(names, columns)
+
+
+def view_columns(views: Grid | Full | Boxes, *, present: bool) -> ColumnTypes:
+    """Return the columns that say, record by record, where its views lie and which there are."""
+    count = count_views(views)
+    columns: ColumnTypes = {}
+    if isinstance(views, Boxes):
+        columns["view_box"] = ((count, 4), "uint16")
+        if views.flip:
+            columns["view_flip"] = ((count,), "bool")
+    if present:
+        columns["view_present"] = ((count,), "bool")
+    return columns
+
+
+def pick(columns: Columns, prefixes: tuple[str, ...]) -> Columns:
+    """Return the columns whose names begin with one of the prefixes, in order."""
+    return {name: values for name, values in columns.items() if name.startswith(prefixes)}
 
 
 def arrow_schema(layout: Layout) -> pa.Schema:
@@ -79,6 +101,7 @@ _ARROW_TYPES = {
     "uint8": pa.uint8(),
     "uint16": pa.uint16(),
     "uint32": pa.uint32(),
+    "bool": pa.bool_(),
 }
 
 

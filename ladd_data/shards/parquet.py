@@ -260,7 +260,7 @@ def _column_to_numpy(name: str, array: pa.Array, shape: tuple[int, ...], dtype: 
     for _ in shape:
         flat = flat.flatten()
         _refuse_nulls(name, flat)
-    values: Array = flat.to_numpy(zero_copy_only=True).reshape(len(array), *shape)
+    values: Array = flat.to_numpy(zero_copy_only=dtype != "bool").reshape(len(array), *shape)
     return values
 
 

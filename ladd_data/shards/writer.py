@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ladd_data.digests import DigestMeter, Digests, digest_dense, digest_pixels
+from ladd_data.digests import DigestMeter, Digests, digest_pixels
 from ladd_data.files import new_folder, sha256_file, write_synced
-from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Classes, Manifest, dump_manifest
+from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Classes, Manifest
+from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.card import CARD_PATH, write_card
 from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
 from ladd_data.shards.layout import Layout, Records
@@ -36,8 +37,7 @@ class DatasetWriter:
             pixels: uint8 [n, channels, height, width], what `records.images` decode to.
         """
         for row, (name, label) in enumerate(zip(records.ids, records.labels.tolist(), strict=True)):
-            dense = digest_dense(records.dense, row) if records.dense else None
-            self._digests.add(name, label, digest_pixels(pixels[row]), dense)
+            self._digests.add(name, label, digest_pixels(pixels[row]), records.dense, row)
         self._bytes += sum(map(len, records.images)) + sum(values.nbytes for values in records.dense.values())
         self.shards.add(records)
 

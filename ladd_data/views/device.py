@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Affine, Grid
-from ladd_data.views.geometry import Axis, axis, boxes, is_exact_in_float32
+from ladd_data.manifest import Affine, Boxes, Full, Grid, count_views
+from ladd_data.views.geometry import Box, boxes, is_exact_in_float32
 
 
 class ViewMaker:
@@ -22,72 +22,114 @@ class ViewMaker:
     spec's.
     """
 
-    def __init__(self, spec: Grid, height: int, width: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, spec: Grid | Full | Boxes, height: int, width: int, device: torch.device | str = "cpu") -> None:
         """Prepare the geometry.
 
         Args:
-            spec: the grid of views.
+            spec: the views.
             height: rows of the images, and of the views.
             width: columns of the images, and of the views.
             device: where the images will be.
         """
         self.spec, self.height, self.width = spec, height, width
-        self.count = spec.n**2
-        self._boxes = boxes(spec, height, width)
-        self._exact = is_exact_in_float32(spec, height, width)
-        self._rows = _Taps(axis(spec, height), device)
-        self._columns = _Taps(axis(spec, width), device)
+        self.count = count_views(spec)
+        self._grid = boxes(spec, height, width) if isinstance(spec, Grid) else ()
+        self._exact = isinstance(spec, Grid) and is_exact_in_float32(spec, height, width)
+        self._positions = [_positions(size, device) for size in (height, width)]
 
-    def __call__(self, images: Tensor, views: Sequence[int] | None = None) -> Tensor:
+    def __call__(
+        self,
+        images: Tensor,
+        views: Sequence[int] | None = None,
+        *,
+        view_box: Tensor | None = None,
+        view_flip: Tensor | None = None,
+    ) -> Tensor:
         """Return the views of a batch, before normalisation.
 
         Args:
             images: uint8 [batch, channels, height, width] on this maker's device.
-            views: view numbers, in the order wanted; None for all, row-major from the top left.
+            views: view numbers, in the order wanted; None for all.
+            view_box: for `Boxes`, integers [batch, count, 4]: y, x, height, width of each record's views.
+            view_flip: for `Boxes` with flip, bool [batch, count].
 
         Returns:
             float32 [batch, views, channels, height, width], 0..255 scale.
 
         Raises:
-            UsageError: the images are not uint8 or of another size.
+            UsageError: the images are not uint8 or of another size, or boxes are needed and missing.
 
         Source: LADD, Eq. 3; spec clause LADD-041.
         """
-        if images.dtype != torch.uint8 or images.shape[-2:] != (self.height, self.width):
-            found = f"{images.dtype} of size {tuple(images.shape[-2:])}"
-            raise UsageError(f"views: found images {found}; expected torch.uint8 of ({self.height}, {self.width}).")
+        self._check(images, view_box)
         chosen = range(self.count) if views is None else views
         shape = (len(images), len(chosen), images.shape[1], self.height, self.width)
         result = torch.empty(shape, dtype=torch.float32, device=images.device)
-        resize = self._resize if self._exact else self._resize_in_float64
         with torch.autocast(images.device.type, enabled=False):
             pixels = images.to(torch.float32 if self._exact else torch.float64)
             for slot, view in enumerate(chosen):
-                box = self._boxes[view]
-                crop = pixels[:, :, box.y : box.y + box.height, box.x : box.x + box.width]
-                result[:, slot] = resize(crop)
+                if isinstance(self.spec, Full):
+                    result[:, slot] = images
+                elif self._exact:
+                    result[:, slot] = self._resize(pixels, self._grid[view])
+                else:
+                    result[:, slot] = self._resize_in_float64(pixels, self._boxes(images, view_box, view))
+                if view_flip is not None:
+                    result[:, slot] = _flip(result[:, slot], view_flip[:, view])
         return result
 
-    def _resize(self, crop: Tensor) -> Tensor:
+    def _check(self, images: Tensor, view_box: Tensor | None) -> None:
+        if images.dtype != torch.uint8 or images.shape[-2:] != (self.height, self.width):
+            found = f"{images.dtype} of size {tuple(images.shape[-2:])}"
+            raise UsageError(f"views: found images {found}; expected torch.uint8 of ({self.height}, {self.width}).")
+        if isinstance(self.spec, Boxes) and view_box is None:
+            raise UsageError("views: these differ from record to record; say which records: index=batch.index.")
+
+    def _boxes(self, images: Tensor, view_box: Tensor | None, view: int) -> Tensor:
+        """Return int64 [batch, 4]: y, x, height, width of one view of each image."""
+        if view_box is not None:
+            return view_box[:, view].to(torch.int64)
+        box = self._grid[view]
+        row = torch.tensor([box.y, box.x, box.height, box.width], dtype=torch.int64, device=images.device)
+        return row.expand(len(images), 4)
+
+    def _resize(self, pixels: Tensor, box: Box) -> Tensor:
+        crop = pixels[:, :, box.y : box.y + box.height, box.x : box.x + box.width]
         return functional.interpolate(crop, (self.height, self.width), mode="bilinear", align_corners=False)
 
-    def _resize_in_float64(self, crop: Tensor) -> Tensor:
-        total = self._columns.mix(self._rows.mix(crop, dim=2), dim=3)  # whole numbers below 2**53
-        return total / (self._rows.denominator * self._columns.denominator)
+    def _resize_in_float64(self, pixels: Tensor, box: Tensor) -> Tensor:
+        """Mix whole-number weights; every sum is a whole number below 2**53, so only the division rounds."""
+        mixed = _mix(pixels, self._positions[0], box[:, 0], box[:, 2], dim=2)
+        mixed = _mix(mixed, self._positions[1], box[:, 1], box[:, 3], dim=3)
+        return mixed / float(4 * self.height * self.width)
 
 
-class _Taps:
-    """The two taps and whole-number weights of every output position along one axis."""
+def _positions(size: int, device: torch.device | str) -> Tensor:
+    """Return 2i + 1 for each output position, int64 [size]."""
+    return 2 * torch.arange(size, dtype=torch.int64, device=device) + 1
 
-    def __init__(self, line: Axis, device: torch.device | str) -> None:
-        self.denominator = float(line.denominator)
-        self._low, self._high = (torch.as_tensor(taps).to(device) for taps in (line.low, line.high))
-        self._weight = torch.as_tensor(line.weight).to(device, torch.float64)
 
-    def mix(self, pixels: Tensor, dim: int) -> Tensor:
-        weight = self._weight[:, None] if dim == 2 else self._weight
-        low = pixels.index_select(dim, self._low) * (self.denominator - weight)
-        return low + pixels.index_select(dim, self._high) * weight
+def _mix(pixels: Tensor, positions: Tensor, start: Tensor, side: Tensor, dim: int) -> Tensor:
+    """Mix two taps along one axis, in units of 1 / (2 * size): LADD-041 without lowest terms."""
+    size = len(positions)
+    at = (positions * side[:, None] - size).clamp_min(0)  # [batch, size]
+    low = at // (2 * size)
+    weight = at - low * 2 * size
+    high = torch.minimum(low + 1, side[:, None] - 1)
+    shape = [len(pixels), 1, 1, 1]
+    shape[dim] = size
+    wide = list(pixels.shape)
+    wide[dim] = size
+
+    def gather(taps: Tensor) -> Tensor:
+        return pixels.gather(dim, (taps + start[:, None]).view(shape).expand(wide))
+
+    share = weight.view(shape).to(torch.float64)
+    return gather(low) * (2 * size - share) + gather(high) * share
+
+
+def _flip(views: Tensor, flip: Tensor) -> Tensor:
+    return torch.where(flip[:, None, None, None], views.flip(-1), views)
 
 
 def apply_affine(affine: Affine, pixels: Tensor) -> Tensor:

@@ -16,10 +16,9 @@ from math import floor, gcd
 import numpy as np
 
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Grid
+from ladd_data.manifest import Boxes, Full, Grid
 from ladd_data.types import I64
 
-MAX_VIEWS = 4096
 FLOAT32_BITS = 24
 PIXEL_BITS = 8
 
@@ -35,16 +34,13 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Axis:
-    """One axis of a grid: where crops begin, and the two taps and weights of each output position.
+class Taps:
+    """How one axis of a crop becomes the axis of an image: two taps and weights per output position.
 
     low, high: int64 [size], taps relative to the crop's start, inside the crop.
     weight: int64 [size], weight of `high` in units of 1/denominator; `low` has the rest.
     """
 
-    size: int
-    side: int
-    offsets: tuple[int, ...]
     low: I64
     high: I64
     weight: I64
@@ -76,25 +72,28 @@ def crop_side(spec: Grid, size: int) -> int:
     return max(1, floor(exact + Fraction(1, 2)))
 
 
-@lru_cache(maxsize=64)
-def axis(spec: Grid, size: int) -> Axis:
-    """Work out one axis of a grid over images of `size` pixels."""
-    side = crop_side(spec, size)
-    slack = size - side
-    offsets = (slack // 2,) if spec.n == 1 else tuple(i * slack // (spec.n - 1) for i in range(spec.n))
+def offsets(spec: Grid, size: int) -> tuple[int, ...]:
+    """Return where a grid's crops begin along an axis of `size` pixels."""
+    slack = size - crop_side(spec, size)
+    return (slack // 2,) if spec.n == 1 else tuple(i * slack // (spec.n - 1) for i in range(spec.n))
+
+
+@lru_cache(maxsize=256)
+def taps(side: int, size: int) -> Taps:
+    """Work out how a crop of `side` pixels is resized to `size`, along one axis."""
     common = gcd(side, size)
     p, q = side // common, size // common  # side / size in lowest terms
     position = (2 * np.arange(size, dtype=np.int64) + 1) * p - q  # in units of 1 / (2q)
     position = np.maximum(position, 0)
     low = position // (2 * q)
     high = np.minimum(low + 1, side - 1)
-    return Axis(size, side, offsets, low, high, position - low * 2 * q, 2 * q)
+    return Taps(low, high, position - low * 2 * q, 2 * q)
 
 
 def boxes(spec: Grid, height: int, width: int) -> tuple[Box, ...]:
     """Return the crops in view order: row-major from the top left."""
-    rows, columns = axis(spec, height), axis(spec, width)
-    return tuple(Box(y, x, rows.side, columns.side) for y in rows.offsets for x in columns.offsets)
+    high, wide = crop_side(spec, height), crop_side(spec, width)
+    return tuple(Box(y, x, high, wide) for y in offsets(spec, height) for x in offsets(spec, width))
 
 
 def is_exact_in_float32(spec: Grid, height: int, width: int) -> bool:
@@ -105,8 +104,43 @@ def is_exact_in_float32(spec: Grid, height: int, width: int) -> bool:
     """
     bits = PIXEL_BITS
     for size in (height, width):
-        denominator = axis(spec, size).denominator
+        denominator = taps(crop_side(spec, size), size).denominator
         if denominator & (denominator - 1):
             return False
         bits += denominator.bit_length() - 1
     return bits <= FLOAT32_BITS
+
+
+def say_views(views: Grid | Full | Boxes) -> str:
+    """Return the views in words, such as "5x5 grid of crops, sides 5/8 of the image's"."""
+    if isinstance(views, Grid):
+        return f"{views.n}x{views.n} grid of crops, sides {views.ratio} of the image's"
+    if isinstance(views, Boxes):
+        return f"{views.count} boxes{' with flips' if views.flip else ''}, given record by record"
+    return "the whole image"
+
+
+def random_box(seed: int, record: int, view: int, height: int, width: int, least: float) -> tuple[Box, bool]:
+    """Return the box and flip of one view, a pure function of its arguments: SplitMix64, no generator.
+
+    Args:
+        seed: of the draw.
+        record: the record's number.
+        view: the view's number.
+        height: of the image.
+        width: of the image.
+        least: smallest side, as a share of the image's, above 0.
+    """
+    draws = [mix64(mix64(mix64(seed) ^ record) ^ (view * 8 + step)) / 2**64 for step in range(5)]
+    high = max(1, round((least + (1 - least) * draws[0]) * height))
+    wide = max(1, round((least + (1 - least) * draws[1]) * width))
+    box = Box(int(draws[2] * (height - high + 1)), int(draws[3] * (width - wide + 1)), high, wide)
+    return box, draws[4] < 0.5
+
+
+def mix64(value: int) -> int:
+    """Return SplitMix64's output for a 64-bit state."""
+    value = (value + 0x9E3779B97F4A7C15) % 2**64
+    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    value = (value ^ (value >> 27)) * 0x94D049BB133111EB % 2**64
+    return value ^ (value >> 31)

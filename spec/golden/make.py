@@ -11,7 +11,7 @@ from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.files import canonical_json, write_atomically
 from ladd_data.manifest import Coding
 from ladd_data.types import F32, U8
-from ladd_data.views.geometry import axis, boxes, grid
+from ladd_data.views.geometry import boxes, crop_side, grid, offsets
 from ladd_data.views.reference import reference_view
 
 HERE = Path(__file__).parent
@@ -39,14 +39,14 @@ def view_vectors() -> list[dict[str, object]]:
     for n, ratio, size in VIEW_CASES:
         spec, image = grid(n, ratio), golden_image(size)
         views = [reference_view(spec, image, view) for view in range(n * n)]
-        line = axis(spec, size)
+        starts = offsets(spec, size)
         vectors.append(
             {
                 "n": n,
                 "ratio": ratio,
                 "size": size,
-                "side": line.side,
-                "offsets": list(line.offsets),
+                "side": crop_side(spec, size),
+                "offsets": list(starts),
                 "last_box": [getattr(boxes(spec, size, size)[-1], name) for name in ("y", "x", "height", "width")],
                 "first_values": [float(value) for value in views[0][0, 0, :4]],
                 "sha256": hashlib.sha256(np.stack(views).astype("<f4").tobytes()).hexdigest(),

@@ -1,0 +1,96 @@
+"""The manifest as JSON: bytes to a checked manifest and back, and the rule of versions."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+from pydantic import ValidationError
+
+from ladd_data.errors import DatasetError, Problem
+from ladd_data.files import canonical_json, parse_json_strictly
+from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Manifest
+
+KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
+"""Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """Serialise a manifest to the bytes of meta/ladd.json; `parse_manifest` is the way back."""
+    return canonical_json(manifest.model_dump(mode="json"))
+
+
+def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
+    """Turn the bytes of meta/ladd.json into a checked manifest.
+
+    Raises:
+        DatasetError: every breach found, each with its path in the document (LADD-010 to LADD-013).
+    """
+    try:
+        document = parse_json_strictly(data)
+    except ValueError as error:
+        raise _refusal("LADD-010", where, str(error), "a JSON object", _RESTORE) from error
+    if _check_version(document, where):
+        _drop_unknown_keys(document)
+    try:
+        return Manifest.model_validate_json(canonical_json(document))
+    except ValidationError as error:
+        raise DatasetError(_problems(error, where)) from error
+
+
+_RESTORE = "Restore the file from its publisher, or write the dataset again."
+
+
+def _refusal(clause: str, where: str, found: str, expected: str, fix: str) -> DatasetError:
+    return DatasetError([Problem(clause, where, found, expected, fix)])
+
+
+def _check_version(document: Any, where: str) -> bool:
+    """Apply the version rule; True where the document is of a newer minor version than this reader."""
+    version = document.get("spec_version") if isinstance(document, dict) else None
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,9}\.[0-9]{1,9}(\.[0-9]+)*", version):
+        raise _refusal("LADD-011", where, f"spec_version {version!r}", 'a version such as "1.0"', _RESTORE)
+    major, minor = (int(part) for part in version.split(".")[:2])
+    known_major, known_minor = (int(part) for part in SPEC_VERSION.split("."))
+    if major != known_major:
+        upgrade = f"Read it with ladd-data {major}.x (pip install 'ladd-data=={major}.*')."
+        raise _refusal("LADD-011", where, f"spec version {version}", f"{known_major}.x", upgrade)
+    requires = document.get("requires")
+    named = [name for name in requires if isinstance(name, str)] if isinstance(requires, list) else []
+    unknown = [name for name in named if name not in KNOWN_REQUIREMENTS]
+    if unknown:
+        upgrade = "Upgrade ladd-data (pip install -U ladd-data)."
+        raise _refusal("LADD-012", where, f"requires {', '.join(unknown)}", "only features known here", upgrade)
+    if minor > known_minor:
+        warnings.warn(
+            f"{where} is of spec {version}; unknown keys are ignored by this {SPEC_VERSION} reader.",
+            stacklevel=4,
+        )
+    return minor > known_minor
+
+
+def _drop_unknown_keys(document: Any) -> None:
+    """Take out the keys that only a newer reader knows."""
+    try:
+        Manifest.model_validate_json(canonical_json(document))
+    except ValidationError as error:
+        for item in error.errors():
+            if item["type"] == "extra_forbidden":
+                *parents, key = item["loc"]
+                part = document
+                for step in parents:
+                    part = part[step]
+                del part[key]
+
+
+def _problems(error: ValidationError, where: str) -> list[Problem]:
+    problems = []
+    for item in error.errors():
+        path = ".".join(str(step) for step in item["loc"])
+        clause = "LADD-013" if item["type"] == "value_error" else "LADD-010"
+        value = repr(item["input"])
+        found = item["msg"].removeprefix("Value error, ") if clause == "LADD-013" else value[:80]
+        expected = "fields that agree with each other" if clause == "LADD-013" else item["msg"]
+        problems.append(Problem(clause, f"{where}, {path}" if path else where, found, expected, _RESTORE))
+    return problems
