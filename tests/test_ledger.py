@@ -12,10 +12,16 @@ from making import label, make_labeler
 
 import ladd_data as ladd
 from ladd_data.convert import Distilled, convert, prepare
+from ladd_data.encodings.coding import column_types, encode_labels
+from ladd_data.encodings.profiles import Budget, coding_of_profile
+from ladd_data.files import canonical_json
 from ladd_data.ledger import count_ledger
 from ladd_data.manifest import Classes, Network, Normalization
 from ladd_data.models.arithmetic import count_flops
+from ladd_data.png import encode_png
 from ladd_data.shards.folder import open_folder
+from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.parquet import ParquetWriter, column_bytes, plan_shards
 from ladd_data.types import U8
 
 TEN = Classes(names=tuple("abcdefghij"))
@@ -87,6 +93,25 @@ def test_stored_bytes_add_up_to_the_files(nette: Path) -> None:
     on_disk = sum(path.stat().st_size for path in nette.rglob("*") if path.is_file())
     assert ledger.files == on_disk
     assert ledger.metadata + ledger.stored.images + ledger.stored.dense_labels + ledger.hard_labels < on_disk
+
+
+def test_compact_labels_of_1000_classes_at_224_px_stay_within_2_5_percent_of_the_stored_images(tmp_path: Path) -> None:
+    classes, count = Classes(names=tuple(f"c{number}" for number in range(1000))), 4
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (count, 3, 224, 224), np.uint8)
+    images = [encode_png(image, "stored") for image in pixels]
+    image_bytes = float(np.mean([len(image) for image in images]))
+    coding = coding_of_profile("compact", Budget(1000, 25, image_bytes))
+    columns = encode_labels(generator.normal(0, 3, (count, 25, 1000)).astype(np.float32), coding)
+    layout = Layout(classes.names, column_types(coding, 25, 1000))
+    (tmp_path / "data").mkdir()
+    writer = ParquetWriter(tmp_path, layout, plan_shards(count, 200_000))
+    writer.add(Records([f"r{number}" for number in range(count)], np.arange(count), images, columns))
+    sizes = column_bytes(tmp_path / writer.close(canonical_json({"spec_version": "1.0"}))[0])
+
+    labels = sum(size for name, size in sizes.items() if name.startswith("dense_"))
+
+    assert coding.encoding == "topk" and 0.02 < labels / sizes["image"] <= 0.025
 
 
 def test_labeling_imagenette_ipc_5_takes_the_papers_0_002_pflops() -> None:

@@ -1,0 +1,172 @@
+"""What writing and fully validating a dataset costs, how it grows, and where the time goes.
+
+    python benchmarks/format.py [--records 20000 100000] [--size 128] [--png stored]
+
+Synthetic noise-like images with 25 views of 10 classes. Each count runs in a process of its own, so that
+its peak memory is its own. The shares of PNG, hashing and zstd are timed apart on the same data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ladd_data.digests import Digests, digest_pixels
+from ladd_data.encodings.coding import column_types, encode_labels
+from ladd_data.encodings.profiles import ENCODINGS
+from ladd_data.manifest import Classes
+from ladd_data.png import PngKind, decode_png, encode_png
+from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.writer import new_dataset
+from ladd_data.types import U8
+from ladd_data.validation import validate
+from ladd_data.views.geometry import grid
+from ladd_data.views.golden import digest_view, top_of
+from ladd_data.views.reference import reference_view
+
+CODING = ENCODINGS["float16"]
+CLASSES = Classes(names=tuple("abcdefghij"))
+LAYOUT = Layout(CLASSES.names, column_types(CODING, 25, 10))
+BLOCK = 500
+
+
+def make_block(start: int, size: int, png: PngKind) -> tuple[Records, U8]:
+    """Return BLOCK records: one block of noise, shifted, so that making it costs next to nothing."""
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (BLOCK, 3, size, size), np.uint8) + np.uint8(start // BLOCK)
+    logits = generator.normal(0, 3, (BLOCK, 25, 10)).astype(np.float32)
+    ids = [f"{number:07d}" for number in range(start, start + BLOCK)]
+    images = [encode_png(image, png) for image in pixels]
+    return Records(ids, np.arange(start, start + BLOCK) % 10, images, encode_labels(logits, CODING)), pixels
+
+
+def describe(count: int, size: int, png: PngKind, first: tuple[Records, U8], digests: Digests) -> dict[str, object]:
+    """Return a manifest's content for the synthetic set."""
+    records, pixels = first
+    spec = grid(5, "5/8")
+    label = np.exp(records.dense["dense_log_probs"][0, 0].astype(np.float32))
+    top, prob = top_of(label / label.sum())
+    view = digest_view(reference_view(spec, pixels[0], 0))
+    error = {"rmse": 0.0, "max_abs": 0.0, "clipped_share": 0.0}
+    return {
+        "spec_version": "1.0",
+        "name": "benchmark",
+        "classes": CLASSES.model_dump(mode="json"),
+        "images": {
+            "count": count,
+            "height": size,
+            "width": size,
+            "channels": 3,
+            "png": png,
+            "whitening": "none",
+            "affine": {"scale": [1 / 255] * 3, "offset": [0.0] * 3},
+            "quantization": {"mode": "none", "error": error},
+            "digest": digests.images,
+        },
+        "distillation": {"method": "noise", "read": {}, "asserted": {}, "files": []},
+        "labels": {
+            "views": spec.model_dump(mode="json"),
+            "coding": CODING.model_dump(mode="json"),
+            "certificate": dict.fromkeys(("mean_tv", "max_tv", "mean_kl", "max_kl"), 0.0) | {"top1_agreement": 1.0},
+            "labeler": None,
+            "golden": [{"id": records.ids[0], "view": 0, "pixels": view, "top_class": top, "top_prob": prob}],
+            "digest": digests.labels,
+        },
+        "recipe": {"loss": "ladd", "view_reduction": "sum"},
+        "digest": digests.dataset,
+    }
+
+
+def run_one(count: int, size: int, png: PngKind) -> dict[str, float]:
+    """Write and validate one dataset; return seconds, bytes and peak memory."""
+    from ladd_data.files import canonical_json
+    from ladd_data.manifest_json import parse_manifest
+
+    with tempfile.TemporaryDirectory() as home:
+        target = Path(home) / "set"
+        making, began = 0.0, time.process_time()
+        first = make_block(0, size, png)
+        record_bytes = len(first[0].images[0]) + 600
+        with new_dataset(target, CLASSES, LAYOUT, count, record_bytes) as writer:
+            for start in range(0, count, BLOCK):
+                before = time.process_time()
+                records, pixels = make_block(start, size, png)
+                making += time.process_time() - before
+                writer.add(records, pixels)
+            writer.finish(lambda found: parse_manifest(canonical_json(describe(count, size, png, first, found))))
+        written = time.process_time()
+        report = validate(target)
+        validated = time.process_time()
+        stored = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    if not report.valid:
+        raise SystemExit("\n".join(map(str, report.problems)))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {
+        "records": count,
+        "megabytes": stored / 1e6,
+        "encode": making,
+        "write": written - began - making,
+        "validate": validated - written,
+        "peak_mib": peak,
+    }
+
+
+def time_parts(size: int, png: PngKind) -> dict[str, float]:
+    """Return CPU microseconds per record of each step that both directions are made of."""
+    records, pixels = make_block(0, size, png)
+    labels = np.concatenate([values.reshape(-1).view(np.uint8) for values in records.dense.values()])
+    codec = pa.Codec("zstd")
+    packed = codec.compress(labels.tobytes())
+    parts: dict[str, Callable[[], object]] = {
+        f"PNG encode ({png})": lambda: [encode_png(image, png) for image in pixels],
+        f"PNG decode ({png})": lambda: [decode_png(data, 3, size, size) for data in records.images],
+        "SHA-256 of pixels": lambda: [digest_pixels(image) for image in pixels],
+        "zstd of labels, compress": lambda: codec.compress(labels.tobytes()),
+        "zstd of labels, decompress": lambda: codec.decompress(packed, labels.nbytes),
+    }
+    result = {}
+    for name, step in parts.items():
+        began = time.process_time()
+        step()
+        result[name] = (time.process_time() - began) / BLOCK * 1e6
+    return result
+
+
+def main() -> None:
+    """Run every count in a process of its own and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, nargs="+", default=[5000, 20000])
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--png", choices=["stored", "small"], default="stored")
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(run_one(options.one, options.size, options.png)))
+        return
+    print(f"{options.size} px, 25 views, 10 classes, float16 log-probs + logz, PNG {options.png}; CPU seconds")
+    print(f"{'records':>9}{'MB':>9}{'encode':>9}{'write':>9}{'validate':>10}{'per 1000':>10}{'peak MiB':>10}")
+    for count in options.records:
+        command = [sys.executable, __file__, "--one", str(count), "--size", str(options.size), "--png", options.png]
+        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        total = (row["encode"] + row["write"] + row["validate"]) / count * 1000
+        print(
+            f"{count:>9}{row['megabytes']:>9.0f}{row['encode']:>9.1f}{row['write']:>9.1f}{row['validate']:>10.1f}"
+            f"{total:>10.2f}{row['peak_mib']:>10.0f}"
+        )
+    print("\nCPU microseconds a record, each step alone:")
+    for name, micros in time_parts(options.size, options.png).items():
+        print(f"  {name:28}{micros:9.1f}")
+
+
+if __name__ == "__main__":
+    main()
