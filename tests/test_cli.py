@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,23 @@ def test_python_m_ladd_data_is_the_same_program() -> None:
     )
 
     assert result.stdout.startswith("ladd-data 0.")
+
+
+def test_equal_input_gives_equal_bytes_in_another_process(tmp_path: Path, mtt_run: Path) -> None:
+    for seed in ("1", "2"):
+        command = f"convert mtt {mtt_run} {DIGITS} --name same -o {tmp_path / seed}"
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-m", "ladd_data", *command.split()], check=True, env=environment)
+
+    first, second = (
+        {
+            path.relative_to(tmp_path / seed): path.read_bytes()
+            for path in (tmp_path / seed).rglob("*")
+            if path.is_file()
+        }
+        for seed in ("1", "2")
+    )
+    assert first == second and len(first) == 4
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "toaster"])
