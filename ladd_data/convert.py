@@ -163,9 +163,9 @@ def convert(conversion: Conversion, target: Path, *, overwrite: bool = False) ->
         UsageError: the target exists and `overwrite` is not set.
     """
     distilled, pixels = conversion.distilled, conversion.stored.pixels
-    labels, layout = distilled.labels, Layout(distilled.classes.names, {})
-    count, record_bytes = len(labels), pixels[0].nbytes + 64
-    with new_dataset(target, distilled.classes, layout, count, record_bytes, overwrite=overwrite) as writer:
+    labels, (count, channels, height, width) = distilled.labels, pixels.shape
+    layout = Layout(distilled.classes.names, {}, (channels, height, width), conversion.png)
+    with new_dataset(target, distilled.classes, layout, count, overwrite=overwrite) as writer:
         for start in range(0, count, RECORDS_AT_ONCE):
             part = slice(start, start + RECORDS_AT_ONCE)
             images = [encode_png(image, conversion.png) for image in pixels[part]]

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ladd_data.manifest import MANIFEST_PATH
-from ladd_data.png import decode_png
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
-from ladd_data.shards.parquet import column_bytes
+from ladd_data.shards.images import decode_image
 from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
@@ -92,10 +91,7 @@ def count_ledger(folder: Folder) -> Ledger:
     pixels = images.channels * images.height * images.width
     per_record = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in folder.layout.dense.values())
     raw = Counted(images.count * pixels, images.count * per_record)
-    columns: dict[str, int] = {}
-    for shard in folder.shards:
-        for name, size in column_bytes(folder.path / shard.path).items():
-            columns[name] = columns.get(name, 0) + size
+    columns = folder.column_bytes()
     stored = Counted(columns["image"], sum(size for name, size in columns.items() if name.startswith("dense_")))
     files = sum((folder.path / name).stat().st_size for name in _files(folder))
     zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
@@ -126,8 +122,8 @@ def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:
     pixels: list[bytes] = []
     dense: list[bytes] = []
     for _, _, records in folder.records():
-        for row, data in enumerate(records.images[: limit - len(pixels)]):
-            pixels.append(decode_png(data, images.channels, images.height, images.width).tobytes())
+        for row in range(min(len(records), limit - len(pixels))):
+            pixels.append(decode_image(records.images, row, *folder.layout.shape).tobytes())
             dense += [values[row].tobytes() for values in records.dense.values()]
         if len(pixels) >= limit:
             break

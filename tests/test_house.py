@@ -27,7 +27,7 @@ FLOORS = [
     {"loaders"},
     {"ledger", "sources", "validation"},
     {"dataset"},
-    {"convert", "labeling", "deploy", "report"},
+    {"convert", "labeling", "deploy", "report", "export"},
     {"testing"},
     {"cli"},
     {"__init__", "__main__"},

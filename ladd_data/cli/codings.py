@@ -20,7 +20,6 @@ def choose_coding(
         UsageError: both were given, a name is not known, or --top-k does not fit.
     """
     from ladd_data.encodings.profiles import Budget, coding_of_encoding, coding_of_profile
-    from ladd_data.shards.parquet import column_bytes
 
     classes = len(folder.layout.classes)
     if encoding is not None:
@@ -29,6 +28,6 @@ def choose_coding(
         return coding_of_encoding(encoding, classes, k=top_k, logz=logz), None
     if top_k is not None or not logz:
         raise UsageError("--top-k and --no-logz go with --encoding, not with a profile.")
-    stored = sum(column_bytes(folder.path / shard.path)["image"] for shard in folder.shards)
+    stored = folder.column_bytes()["image"]
     name = profile or "default"
     return coding_of_profile(name, Budget(classes, views, stored / folder.manifest.images.count)), name

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.manifest import Affine, Coding, GoldenView, Grid, Labeler, Labels, Manifest, Network, Recipe
 from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
 from ladd_data.pixels import renormalize
-from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.parquet import column_bytes
+from ladd_data.shards.layout import Records
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, TYPE_BYTES, U8
+from ladd_data.types import F32, U8
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.golden import digest_view
 
@@ -55,7 +53,8 @@ def label_dataset(
 ) -> Manifest:
     """Write a copy of a dataset with dense labels; its images are copied byte for byte.
 
-    Memory is bounded by a row group, not by the dataset. The labeler runs in float32 without TF32.
+    Memory is bounded by a row group, not by the dataset. The target is of the source's
+    edition. The labeler runs in float32 without TF32.
 
     Args:
         dataset: where the images come from; earlier dense labels are replaced.
@@ -76,7 +75,8 @@ def label_dataset(
     run = _LabelRun(dataset, plan)
     count = len(dataset)
     classes = dataset.manifest.classes
-    with new_dataset(target, classes, run.layout, count, run.record_bytes(), overwrite=overwrite) as writer:
+    edition = dataset.folder.edition
+    with new_dataset(target, classes, run.layout, count, edition=edition, overwrite=overwrite) as writer:
         for _, first, records, pixels in dataset.decoded():
             writer.add(run.label(first, records, pixels, on_progress), pixels)
         return writer.finish(run.describe)
@@ -124,19 +124,11 @@ class _LabelRun:
         self.affine = labeler_input(dataset.manifest, plan.labeler)
         images, names = dataset.manifest.images, dataset.manifest.classes.names
         self.views = plan.grid.n**2
-        self.columns = column_types(plan.coding, self.views, len(names))
-        self.layout = Layout(names, self.columns)
+        self.layout = replace(dataset.folder.layout, dense=column_types(plan.coding, self.views, len(names)))
         self.maker = ViewMaker(plan.grid, images.height, images.width, plan.device)
         self.batch = views_per_batch(plan.labeler.description.network)
         self.meter = CertificateMeter()
         self.golden: list[GoldenView] = []
-
-    def record_bytes(self) -> int:
-        """Return about how large one labelled record is on disk."""
-        folder = self.dataset.folder
-        images = sum(column_bytes(folder.path / shard.path)["image"] for shard in folder.shards)
-        dense = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in self.columns.values())
-        return images // len(self.dataset) + dense
 
     def label(self, first: int, records: Records, pixels: U8, on_progress: Callable[[int, int], None]) -> Records:
         """Return the records with dense labels; `first` is the number of the first one."""
