@@ -1,6 +1,6 @@
 """Arrow shards: memory-mapped pixels and labels without compression, for training on one machine.
 
-Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format and spec/ladd-1.0.md, section 10.
+Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format and spec/ladd-1.0.md, section 9.
 """
 
 from __future__ import annotations

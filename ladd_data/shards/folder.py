@@ -216,6 +216,10 @@ def _compare_manifests(folder: Folder, index: int, shard: Shard, keys: dict[byte
         fix = f"{MANIFEST_PATH} was edited, or the shard is of another version. {_AGAIN}"
         found = f"a manifest that differs from the one in {shard.path} at {where}"
         return [Problem("LADD-005", MANIFEST_PATH, found, "the same manifest in every shard", fix)]
+    whole = {"spec_version": folder.manifest.spec_version, "shard": place, "manifest_sha256": digest}
+    if footer != {**whole, "manifest": parse_json_strictly(data)}:
+        found = f"a manifest other than that of {MANIFEST_PATH} under its digest, or an unknown key"
+        return [_bad("LADD-005", shard.path, found, f"a copy of {MANIFEST_PATH}")]
     return []
 
 
