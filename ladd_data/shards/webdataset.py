@@ -95,7 +95,8 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
     Raises:
         ValueError: the file is damaged, or a member is missing, unknown, out of order or of another size.
     """
-    starts, at_once = _index(path).starts, rows_per_group(layout.record_bytes)
+    starts = _check_all(path, layout) if row_groups is None else _starts(path)
+    at_once = rows_per_group(layout.record_bytes)
     groups = range(-(-len(starts) // at_once)) if row_groups is None else row_groups
     with open_tar(path) as file:
         for group in groups:
@@ -109,11 +110,7 @@ def check_columns(path: Path, layout: Layout) -> None:
     Raises:
         ValueError: names the first member that is not as it should be.
     """
-    index = _index(path)
-    with open_tar(path) as file:
-        at = index.body
-        for _ in index.starts:
-            at = _read_members(file, layout, at)[-1].next
+    _check_all(path, layout)
 
 
 def read_footer(path: Path) -> Footer:
@@ -172,6 +169,18 @@ def member_names(layout: Layout) -> list[str]:
     return ["png", "cls", *(f"{name}.npy" for name in layout.dense)]
 
 
+def _check_all(path: Path, layout: Layout) -> tuple[int, ...]:
+    """Read every header of a tar, compare it with the layout, and return where records begin."""
+    _index(path)  # all headers and the end are as they may be
+    starts = []
+    with open_tar(path) as file:
+        _, at = read_meta(file)
+        while read_member(file, at) is not None:
+            starts.append(at)
+            at = _read_members(file, layout, at)[-1].next
+    return tuple(starts)
+
+
 @dataclass(frozen=True, slots=True)
 class _Index:
     """A tar's global header, where its first member is, and where each record begins."""
@@ -181,17 +190,26 @@ class _Index:
     starts: tuple[int, ...]
 
 
-def _index(path: Path) -> _Index:
+@lru_cache(maxsize=64)
+def _remembered_starts(path: Path, state: tuple[int, ...]) -> tuple[int, ...]:
+    """Return where records begin, without reading every header again for each group of an open dataset.
+
+    A file that has changed has another state, unless it did so within a tick of the clock: so this serves
+    reading single groups, which checks each header on its way, and never the checks of a whole file.
+    """
+    return _index(path).starts
+
+
+def _starts(path: Path) -> tuple[int, ...]:
     try:
         stat = path.stat()
     except OSError as error:
         raise ShardError("LADD-060", f"unreadable tar ({error})") from error
-    return _index_of(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return _remembered_starts(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
 
 
-@lru_cache(maxsize=64)
-def _index_of(path: Path, state: tuple[int, ...]) -> _Index:
-    """Read every header of a tar once; a file that has changed since has another state."""
+def _index(path: Path) -> _Index:
+    """Read every header of a tar."""
     with open_tar(path) as file:
         meta, body = read_meta(file)
         starts, at = [], body
