@@ -36,7 +36,6 @@ from ladd_data.views.reference import reference_view
 
 CODING = ENCODINGS["float16"]
 CLASSES = Classes(names=tuple("abcdefghij"))
-LAYOUT = Layout(CLASSES.names, column_types(CODING, 25, 10))
 BLOCK = 500
 
 
@@ -96,8 +95,8 @@ def run_one(count: int, size: int, png: PngKind) -> dict[str, float]:
         target = Path(home) / "set"
         making, began = 0.0, time.process_time()
         first = make_block(0, size, png)
-        record_bytes = len(first[0].images[0]) + 600
-        with new_dataset(target, CLASSES, LAYOUT, count, record_bytes) as writer:
+        layout = Layout(CLASSES.names, column_types(CODING, 25, 10), (3, size, size), png)
+        with new_dataset(target, CLASSES, layout, count) as writer:
             for start in range(0, count, BLOCK):
                 before = time.process_time()
                 records, pixels = make_block(start, size, png)

@@ -33,7 +33,7 @@ from ladd_data.pixels import StoredPixels, quantize
 from ladd_data.png import PngKind, choose_png, encode_png
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, I64, Columns
+from ladd_data.types import F32, I64, Columns, ColumnTypes
 
 ENTRY_POINTS = "ladd_data.converters"
 RECORDS_AT_ONCE = 1024
@@ -176,15 +176,16 @@ def convert(conversion: Conversion, target: Path, *, overwrite: bool = False) ->
     """
     distilled, pixels = conversion.distilled, conversion.stored.pixels
     labels, soft, names = distilled.labels, distilled.soft, distilled.classes.names
-    layout = Layout(names, {f"soft_{soft.space}": ((len(names),), "float32")} if soft else {})
-    count, record_bytes = len(labels), pixels[0].nbytes + 64
-    with new_dataset(target, distilled.classes, layout, count, record_bytes, overwrite=overwrite) as writer:
+    count, channels, height, width = pixels.shape
+    columns: ColumnTypes = {f"soft_{soft.space}": ((len(names),), "float32")} if soft else {}
+    layout = Layout(names, columns, (channels, height, width), conversion.png)
+    with new_dataset(target, distilled.classes, layout, count, overwrite=overwrite) as writer:
         for start in range(0, count, RECORDS_AT_ONCE):
             part = slice(start, start + RECORDS_AT_ONCE)
             images = [encode_png(image, conversion.png) for image in pixels[part]]
             ids = [f"{number:06d}" for number in range(start, start + len(images))]
-            columns: Columns = {f"soft_{soft.space}": soft.values[part]} if soft else {}
-            writer.add(Records(ids, labels[part], images, columns), pixels[part])
+            own: Columns = {f"soft_{soft.space}": soft.values[part]} if soft else {}
+            writer.add(Records(ids, labels[part], images, own), pixels[part])
         return writer.finish(lambda digests: _describe(conversion, digests))
 
 

@@ -16,10 +16,10 @@ from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
-from ladd_data.png import decode_png
+from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, open_folder
+from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
-from ladd_data.shards.parquet import read_group_sizes, read_records
 from ladd_data.types import I64, U8, Array, Columns, Record
 from ladd_data.views.device import ViewMaker, apply_affine
 
@@ -200,7 +200,8 @@ class Dataset:
         """Row groups as (first record, shard, number in the shard)."""
         groups, start = [], 0
         for shard in self.folder.shards:
-            for number, rows in enumerate(read_group_sizes(self.folder.path / shard.path)):
+            path = self.folder.path / shard.path
+            for number, rows in enumerate(self.folder.container.read_group_sizes(path, self.folder.layout)):
                 groups.append((start, shard, number))
                 start += rows
         return groups
@@ -209,9 +210,11 @@ class Dataset:
         if self._group is None or self._group[0] != group:
             _, shard, number = self._groups[group]
             try:
-                records = next(read_records(self.folder.path / shard.path, self.folder.layout, [number]))
+                path, layout = self.folder.path / shard.path, self.folder.layout
+                records = next(self.folder.container.read_records(path, layout, [number]))
             except ValueError as error:
-                problem = Problem("LADD-020", shard.path, str(error), "readable records", "Download it again.")
+                found, expected = str(error), "readable records"
+                problem = Problem(clause_of(error), shard.path, found, expected, "Download it again.")
                 raise DatasetError([problem]) from error
             self._group = (group, records)
         return self._group[1]
@@ -219,7 +222,7 @@ class Dataset:
     def _decode(self, records: Records, row: int, shard: Shard) -> U8:
         images = self.manifest.images
         try:
-            return decode_png(records.images[row], images.channels, images.height, images.width)
+            return decode_image(records.images, row, images.channels, images.height, images.width)
         except ValueError as error:
             where = f'{shard.path}, row of id "{records.ids[row]}"'
             problem = Problem("LADD-024", where, str(error), "the image it was", "Download the dataset again.")

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ladd_data.manifest import MANIFEST_PATH
-from ladd_data.png import decode_png
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
-from ladd_data.shards.parquet import column_bytes
-from ladd_data.types import TYPE_BYTES, ColumnTypes
+from ladd_data.shards.images import decode_image
+from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
 """Zip is measured on at most this many raw bytes of images, from the first records on."""
@@ -92,7 +91,7 @@ def count_ledger(folder: Folder) -> Ledger:
     pixels = images.channels * images.height * images.width
     per_record = sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
     raw = Counted(images.count * pixels, images.count * per_record)
-    columns = count_columns(folder)
+    columns = folder.column_bytes()
     stored = Counted(columns["image"], sum(size for name, size in columns.items() if name.startswith("dense_")))
     files = sum((folder.path / name).stat().st_size for name in _files(folder))
     zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
@@ -112,21 +111,6 @@ def count_ledger(folder: Folder) -> Ledger:
     )
 
 
-def count_columns(folder: Folder) -> dict[str, int]:
-    """Return the stored bytes of each column over all shards."""
-    columns: dict[str, int] = {}
-    for shard in folder.shards:
-        for name, size in column_bytes(folder.path / shard.path).items():
-            columns[name] = columns.get(name, 0) + size
-    return columns
-
-
-def record_bytes(folder: Folder, label_columns: ColumnTypes) -> int:
-    """Return about how large a record is on disk, with its stored image and these label columns."""
-    images = count_columns(folder)["image"] // folder.manifest.images.count
-    return images + sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in label_columns.values())
-
-
 def _files(folder: Folder) -> list[str]:
     present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, *(shard.path for shard in folder.shards)]
     return [name for name in present if (folder.path / name).is_file()]
@@ -138,8 +122,8 @@ def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:
     pixels: list[bytes] = []
     dense: list[bytes] = []
     for _, _, records in folder.records():
-        for row, data in enumerate(records.images[: limit - len(pixels)]):
-            pixels.append(decode_png(data, images.channels, images.height, images.width).tobytes())
+        for row in range(min(len(records), limit - len(pixels))):
+            pixels.append(decode_image(records.images, row, *folder.layout.shape).tobytes())
             dense += [values[row].tobytes() for values in records.dense.values()]
         if len(pixels) >= limit:
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from ladd_data.digests import Digests
 from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.encodings.coding import column_types, decode_probs, encode_log_probs
 from ladd_data.errors import UsageError
-from ladd_data.ledger import record_bytes
 from ladd_data.manifest import Coding, GoldenView, Labels, Manifest
 from ladd_data.shards.layout import Layout, Records, pick, view_columns
 from ladd_data.shards.writer import new_dataset
@@ -63,10 +62,10 @@ def reencode_dataset(
     parent = _check_parent(dataset, coding)
     manifest, names = dataset.manifest, dataset.manifest.classes.names
     layout = _layout(dataset, parent, coding, keep)
-    size = record_bytes(dataset.folder, layout.dense)
     meter = CertificateMeter()
     golden = {view.id: view for view in parent.golden}
-    with new_dataset(target, manifest.classes, layout, len(dataset), size, overwrite=overwrite) as writer:
+    edition = dataset.folder.edition
+    with new_dataset(target, manifest.classes, layout, len(dataset), edition=edition, overwrite=overwrite) as writer:
         for _, first, records, pixels in dataset.decoded():
             log_probs, logz = read_parent(records.dense, parent.coding)
             present = _present(records, parent.count, first, keep)
@@ -91,7 +90,8 @@ def _layout(dataset: Dataset, parent: Labels, coding: Coding, keep: Keep | None)
     names = dataset.manifest.classes.names
     soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
     views = view_columns(parent.views, present=parent.present or keep is not None)
-    return Layout(names, soft | views | column_types(coding, parent.count, len(names)))
+    columns = soft | views | column_types(coding, parent.count, len(names))
+    return replace(dataset.folder.layout, dense=columns)
 
 
 def _present(records: Records, views: int, first: int, keep: Keep | None) -> NDArray[np.bool_]:

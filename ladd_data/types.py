@@ -32,6 +32,9 @@ TYPE_BYTES = {"float16": 2, "float32": 4, "uint8": 1, "uint16": 2, "uint32": 4, 
 LabelSpace = Literal["probs", "log_probs", "logits"]
 """What the numbers of a soft label are; the column name `dense_<space>` says it on disk."""
 
+Edition = Literal["parquet", "webdataset", "arrow"]
+"""What the shards of a dataset are; the records are the same in each."""
+
 Level = Literal["metadata", "structure", "full"]
 """How deep a validation looks."""
 

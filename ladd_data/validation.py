@@ -18,11 +18,11 @@ from ladd_data.encodings.dense import decode_dense
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.label_checks import check_missing_views, check_soft, check_view_columns
 from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
-from ladd_data.png import decode_png
 from ladd_data.shards.card import CARD_PATH, read_card_header
+from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
-from ladd_data.shards.layout import ID_PATTERN, Records, card_features
-from ladd_data.shards.parquet import read_records
+from ladd_data.shards.images import decode_image
+from ladd_data.shards.layout import ID_PATTERN, Records
 from ladd_data.types import F32, U8, Level
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import RecordBox, box_of, reference_view
@@ -103,7 +103,7 @@ def _check_card(folder: Folder) -> list[Problem]:
     if not isinstance(info, dict) or "splits" not in info:
         return [Problem("LADD-050", CARD_PATH, "no whole dataset_info", "features and splits", _AGAIN)]
     problems = []
-    if info.get("features") != card_features(folder.layout):
+    if info.get("features") != folder.container.card_features(folder.layout):
         found = "dataset_info.features that are not the manifest's"
         problems.append(Problem("LADD-051", CARD_PATH, found, "the same columns and class names", _AGAIN))
     counts = [split.get("num_examples") for split in info["splits"] if isinstance(split, dict)]
@@ -131,11 +131,11 @@ class _RecordCheck:
         for shard in self.folder.shards:
             row = 0
             try:
-                for records in read_records(self.folder.path / shard.path, self.folder.layout):
+                for records in self.folder.container.read_records(self.folder.path / shard.path, self.folder.layout):
                     self._check_group(shard, row, records)
                     row += len(records)
             except ValueError as error:
-                self._note("LADD-020", shard.path, str(error), "readable records")
+                self._note(clause_of(error), shard.path, str(error), "readable records")
                 self.complete = False
             count += row
         self._check_totals()
@@ -155,7 +155,7 @@ class _RecordCheck:
             self.ids.add(name)
             if not 0 <= label < classes:
                 self._note("LADD-023", where, f"label {label}", f"0 .. {classes - 1}")
-            pixels = self._decode(where, records.images[row])
+            pixels = self._decode(where, records, row)
             if pixels is None:
                 self.complete = False
                 continue
@@ -165,10 +165,10 @@ class _RecordCheck:
                 box = box_of(records.dense, row, golden.view)
                 self._check_golden(where, golden, pixels, box, None if probs is None else probs[row])
 
-    def _decode(self, where: str, data: bytes) -> U8 | None:
+    def _decode(self, where: str, records: Records, row: int) -> U8 | None:
         images = self.manifest.images
         try:
-            return decode_png(data, images.channels, images.height, images.width)
+            return decode_image(records.images, row, images.channels, images.height, images.width)
         except ValueError as error:
             expected = f"a PNG of {images.width}x{images.height} with {images.channels} channels"
             self._note("LADD-024", where, str(error), expected)

@@ -154,7 +154,7 @@ def rewrite(source: Path, target: Path, change: Callable[[Records], object], sta
         state(document)
         return Manifest.model_validate_json(json.dumps(document))
 
-    with new_dataset(target, old.classes, dataset.folder.layout, len(dataset), 4000) as writer:
+    with new_dataset(target, old.classes, dataset.folder.layout, len(dataset)) as writer:
         for _, _, records, pixels in dataset.decoded():
             dense = {name: values.copy() for name, values in records.dense.items()}
             copy = Records(list(records.ids), records.labels.copy(), list(records.images), dense)

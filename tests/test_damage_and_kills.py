@@ -185,7 +185,8 @@ def keep(_: object) -> None:
 
 
 def exchange_images(records: Records) -> None:
-    records.images[1], records.images[2] = records.images[2], records.images[1]
+    first, second, third, *rest = records.images
+    records.images = [first, third, second, *rest]
 
 
 def put(column: str, place: tuple[int, ...], value: float) -> Callable[[Records], object]:

@@ -29,7 +29,7 @@ FLOORS = [
     {"ledger", "sources", "label_checks"},
     {"validation"},
     {"dataset"},
-    {"convert", "labeling", "reencode", "deploy", "report"},
+    {"convert", "labeling", "reencode", "export", "deploy", "report"},
     {"testing"},
     {"cli"},
     {"__init__", "__main__"},

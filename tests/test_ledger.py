@@ -21,7 +21,8 @@ from ladd_data.models.arithmetic import count_flops
 from ladd_data.png import encode_png
 from ladd_data.shards.folder import open_folder
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.parquet import ParquetWriter, column_bytes, plan_shards
+from ladd_data.shards.parquet import ParquetWriter, column_bytes
+from ladd_data.shards.plan import plan_shards
 from ladd_data.types import U8
 
 TEN = Classes(names=tuple("abcdefghij"))
@@ -103,7 +104,7 @@ def test_compact_labels_of_1000_classes_at_224_px_stay_within_2_5_percent_of_the
     image_bytes = float(np.mean([len(image) for image in images]))
     coding = coding_of_profile("compact", Budget(1000, 25, image_bytes))
     columns = encode_labels(generator.normal(0, 3, (count, 25, 1000)).astype(np.float32), coding)
-    layout = Layout(classes.names, column_types(coding, 25, 1000))
+    layout = Layout(classes.names, column_types(coding, 25, 1000), (3, 224, 224), "stored")
     (tmp_path / "data").mkdir()
     writer = ParquetWriter(tmp_path, layout, plan_shards(count, 200_000))
     writer.add(Records([f"r{number}" for number in range(count)], np.arange(count), images, columns))

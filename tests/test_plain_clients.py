@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from plainly import run_plainly
 
 import ladd_data as ladd
-
-BLOCK = "import sys; sys.modules['ladd_data'] = None\n"
-
-
-def run_plainly(code: str, cache: Path) -> str:
-    environment = {**os.environ, "HF_DATASETS_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, "-c", BLOCK + code], capture_output=True, text=True, check=False, env=environment
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def test_load_dataset_gives_picture_class_and_dense_labels(labelled: Path, tmp_path: Path) -> None:

@@ -1,9 +1,8 @@
-"""Shards: records come back as they went in, however they were cut into calls and files."""
+"""Parquet shards and the plan that cuts them; what all containers promise is in test_containers.py."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from pathlib import Path
 
@@ -16,10 +15,12 @@ from hypothesis import strategies as st
 from ladd_data.files import canonical_json
 from ladd_data.png import encode_png
 from ladd_data.shards.layout import Layout, Records, arrow_schema, card_features, footer_features
-from ladd_data.shards.parquet import ParquetWriter, plan_shards, read_records
-from ladd_data.types import Columns
+from ladd_data.shards.parquet import ParquetWriter
+from ladd_data.shards.plan import plan_shards
+from ladd_data.types import Columns, ColumnTypes
 
-LAYOUT = Layout(("a", "b"), {"dense_log_probs": ((4, 2), "float16"), "dense_logz": ((4,), "float32")})
+DENSE: ColumnTypes = {"dense_log_probs": ((4, 2), "float16"), "dense_logz": ((4,), "float32")}
+LAYOUT = Layout(("a", "b"), DENSE, (3, 8, 8), "stored")
 MANIFEST = canonical_json({"spec_version": "1.0"})
 
 
@@ -34,33 +35,11 @@ def make_records(count: int) -> Records:
     return Records(ids, np.arange(count) % 2, [encode_png(one, "stored") for one in image], dense)
 
 
-def write(folder: Path, records: Records, cuts: list[int], shard_bytes: int) -> list[Path]:
+def write(folder: Path, records: Records, shard_bytes: int) -> list[Path]:
     (folder / "data").mkdir(parents=True)
     writer = ParquetWriter(folder, LAYOUT, plan_shards(len(records), 300, shard_bytes))
-    edges = [0, *sorted(cuts), len(records)]
-    for start, stop in itertools.pairwise(edges):
-        writer.add(records.slice(start, stop))
+    writer.add(records)
     return [folder / path for path in writer.close(MANIFEST)]
-
-
-@settings(deadline=None, max_examples=25)
-@given(count=st.integers(1, 30), cuts=st.lists(st.integers(0, 30), max_size=5), shard_bytes=st.integers(300, 9000))
-def test_records_come_back_and_bytes_do_not_depend_on_the_cuts(
-    tmp_path_factory: pytest.TempPathFactory, count: int, cuts: list[int], shard_bytes: int
-) -> None:
-    records, folder = make_records(count), tmp_path_factory.mktemp("shards")
-    whole = write(folder / "whole", records, [], shard_bytes)
-
-    cut = write(folder / "cut", records, [min(edge, count) for edge in cuts], shard_bytes)
-
-    assert [path.read_bytes() for path in whole] == [path.read_bytes() for path in cut]
-    parts = [part for path in cut for part in read_records(path, LAYOUT)]
-    assert [name for part in parts for name in part.ids] == records.ids
-    assert [image for part in parts for image in part.images] == records.images
-    assert np.array_equal(np.concatenate([part.labels for part in parts]), records.labels)
-    for name, values in records.dense.items():
-        joined = np.concatenate([part.dense[name] for part in parts])
-        assert joined.dtype == values.dtype and np.array_equal(joined, values)
 
 
 @settings(deadline=None)
@@ -74,7 +53,7 @@ def test_a_plan_holds_every_record_once_in_shards_of_bounded_size(count: int, re
 
 
 def test_the_footer_holds_the_manifest_its_digest_and_the_shards_place(tmp_path: Path) -> None:
-    paths = write(tmp_path, make_records(10), [], 1500)
+    paths = write(tmp_path, make_records(10), 1500)
 
     assert len(paths) > 1
     for index, path in enumerate(paths):
@@ -85,7 +64,7 @@ def test_the_footer_holds_the_manifest_its_digest_and_the_shards_place(tmp_path:
 
 
 def test_pages_have_checksums_and_float32_alone_is_split_by_bytes(tmp_path: Path) -> None:
-    group = pq.read_metadata(write(tmp_path, make_records(10), [], 10**6)[0]).row_group(0)
+    group = pq.read_metadata(write(tmp_path, make_records(10), 10**6)[0]).row_group(0)
     columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
 
     assert "BYTE_STREAM_SPLIT" in columns["dense_logz.list.element"].encodings

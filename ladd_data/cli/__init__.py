@@ -11,6 +11,7 @@ import typer
 from ladd_data import __version__
 from ladd_data.cli.convert import convert
 from ladd_data.cli.demo import demo
+from ladd_data.cli.export import export
 from ladd_data.cli.info import info
 from ladd_data.cli.label import label
 from ladd_data.cli.reencode import reencode
@@ -29,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (convert, train_labeler, label, reencode, info, validate, view, train, demo):
+for command in (convert, train_labeler, label, reencode, export, info, validate, view, train, demo):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -20,7 +20,6 @@ def choose_coding(
         UsageError: both were given, a name is not known, or --top-k does not fit.
     """
     from ladd_data.encodings.profiles import Budget, coding_of_encoding, coding_of_profile
-    from ladd_data.ledger import count_columns
 
     classes = len(folder.layout.classes)
     if encoding is not None:
@@ -30,5 +29,5 @@ def choose_coding(
     if top_k is not None or not logz:
         raise UsageError("--top-k and --no-logz go with --encoding, not with a profile.")
     name = profile or "default"
-    image_bytes = count_columns(folder)["image"] / folder.manifest.images.count
+    image_bytes = folder.column_bytes()["image"] / folder.manifest.images.count
     return coding_of_profile(name, Budget(classes, views, image_bytes)), name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.encodings.coding import column_types, decode_probs, encode_labels, log_softmax
 from ladd_data.errors import LabelError
 from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.ledger import record_bytes
 from ladd_data.manifest import (
     Affine,
     Boxes,
@@ -34,7 +33,7 @@ from ladd_data.manifest import (
 )
 from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
 from ladd_data.pixels import renormalize
-from ladd_data.shards.layout import Layout, Records, pick, view_columns
+from ladd_data.shards.layout import Records, pick, view_columns
 from ladd_data.shards.writer import new_dataset
 from ladd_data.types import F32, U8, Columns
 from ladd_data.views.device import ViewMaker, apply_affine
@@ -83,7 +82,8 @@ def label_dataset(
 ) -> Manifest:
     """Write a copy of a dataset with dense labels; its images are copied byte for byte.
 
-    Memory is bounded by a row group, not by the dataset. The labeler runs in float32 without TF32.
+    Memory is bounded by a row group, not by the dataset. The target is of the source's
+    edition. The labeler runs in float32 without TF32.
 
     Args:
         dataset: where the images come from; earlier dense labels are replaced.
@@ -104,8 +104,8 @@ def label_dataset(
     run = _LabelRun(dataset, plan)
     count = len(dataset)
     classes = dataset.manifest.classes
-    size = record_bytes(dataset.folder, run.layout.dense)
-    with new_dataset(target, classes, run.layout, count, size, overwrite=overwrite) as writer:
+    edition = dataset.folder.edition
+    with new_dataset(target, classes, run.layout, count, edition=edition, overwrite=overwrite) as writer:
         for _, first, records, pixels in dataset.decoded():
             writer.add(run.label(first, records, pixels, on_progress), pixels)
         return writer.finish(run.describe)
@@ -155,7 +155,8 @@ class _LabelRun:
         self.views = count_views(plan.views)
         soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
         views = view_columns(plan.views, present=False)
-        self.layout = Layout(names, soft | views | column_types(plan.coding, self.views, len(names)))
+        columns = soft | views | column_types(plan.coding, self.views, len(names))
+        self.layout = replace(dataset.folder.layout, dense=columns)
         self.maker = ViewMaker(plan.views, images.height, images.width, plan.device)
         self.batch = views_per_batch(plan.labeler.description.network)
         self.meter = CertificateMeter()

@@ -6,15 +6,18 @@ from typing import Any
 
 import yaml
 
-from ladd_data.manifest import Boxes, Labels, Manifest
-from ladd_data.shards.layout import card_features, layout_of
+from ladd_data.manifest import Manifest
+from ladd_data.shards.editions import find_container
+from ladd_data.shards.layout import layout_of
+from ladd_data.shards.snippets import write_snippets
+from ladd_data.types import Edition
 from ladd_data.views.geometry import say_views
 
 CARD_PATH = "README.md"
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card_header(manifest: Manifest, data_bytes: int, download_bytes: int) -> dict[str, Any]:
+def card_header(manifest: Manifest, edition: Edition, data_bytes: int, download_bytes: int) -> dict[str, Any]:
     """Return the card's YAML as a dictionary.
 
     `dataset_info` is whole, splits included: a card with features but without splits loads, but breaks
@@ -30,7 +33,7 @@ def card_header(manifest: Manifest, data_bytes: int, download_bytes: int) -> dic
         "size_categories": [size],
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
         "dataset_info": {
-            "features": card_features(layout_of(manifest)),
+            "features": find_container(edition).card_features(layout_of(manifest)),
             "splits": [split],
             "download_size": download_bytes,
             "dataset_size": data_bytes,
@@ -40,18 +43,19 @@ def card_header(manifest: Manifest, data_bytes: int, download_bytes: int) -> dic
     return {"license": manifest.license, **header} if manifest.license else header
 
 
-def write_card(manifest: Manifest, data_bytes: int, download_bytes: int) -> str:
+def write_card(manifest: Manifest, edition: Edition, data_bytes: int, download_bytes: int) -> str:
     """Return the text of README.md.
 
     Args:
         manifest: what the card tells of.
+        edition: what the shards are.
         data_bytes: bytes of the records in memory.
         download_bytes: bytes of the shards.
     """
     header = yaml.safe_dump(
-        card_header(manifest, data_bytes, download_bytes), sort_keys=False, allow_unicode=True, width=1000
+        card_header(manifest, edition, data_bytes, download_bytes), sort_keys=False, allow_unicode=True, width=1000
     )
-    return f"---\n{header}---\n\n{_body(manifest)}"
+    return f"---\n{header}---\n\n{_body(manifest, edition)}"
 
 
 def read_card_header(text: str) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def read_card_header(text: str) -> dict[str, Any]:
     return header
 
 
-def _body(manifest: Manifest) -> str:
+def _body(manifest: Manifest, edition: Edition) -> str:
     images, labels = manifest.images, manifest.labels
     kind = "RGB" if images.channels == 3 else "greyscale"
     lines = [
@@ -87,67 +91,7 @@ def _body(manifest: Manifest) -> str:
             f" Each has {labels.count} dense labels{maker}, one soft label per view: {say_views(labels.views)} "
             "(LADD, WACV 2025)."
         )
-    return "\n".join([*lines, "", *_snippets(manifest), *_facts(manifest)])
-
-
-def _snippets(manifest: Manifest) -> list[str]:
-    labels = manifest.labels
-    plain = [
-        "```python",
-        "from datasets import load_dataset",
-        "",
-        'train = load_dataset("PATH_OR_REPO")["train"]',
-    ]
-    if labels is None:
-        plain += ["record = train[0]", 'record["image"], record["label"]  # a PIL image, the hard class']
-    else:
-        plain += _dense_snippet(labels, len(manifest.classes.names))
-    return ["## Load it", "", *plain, "```", "", "```python", *_our_snippet(labels), "```", ""]
-
-
-def _our_snippet(labels: Labels | None) -> list[str]:
-    lines = ["import ladd_data as ladd", "", 'dataset = ladd.load("PATH")']
-    loader = 'dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu")'
-    normalised = "    x = dataset.model_input({})  # float32, normalised"
-    views = "    crops = dataset.views({})  # the same for every view, bit-equal to what the labeler saw"
-    if labels is not None and isinstance(labels.views, Boxes):  # they differ from record to record
-        lines += [f"for batch in {loader}:", normalised.format("batch.image")]
-        return [*lines, views.format("batch.image, index=batch.index")]
-    lines += [f"for image, label, dense in {loader}:", normalised.format("image")]
-    return [*lines, views.format("image")] if labels is not None else lines
-
-
-def _dense_snippet(labels: Labels, classes: int) -> list[str]:
-    """Return the lines of plain Python that read this dataset's kind of labels."""
-    coding, shape = labels.coding, f"({labels.count}, {classes})"
-    if coding.encoding == "topk":
-        return [
-            "record = train[0]",
-            'ids, values = record["dense_topk_ids"], record["dense_topk_log_probs"]'
-            f"  # {labels.count} views x {coding.k} classes, log-probabilities",
-            'tail = record["dense_tail_log_prob"]  # log of what all other classes have together, per view',
-        ]
-    if coding.encoding in ("q8", "q4"):
-        codes = "codes" if coding.encoding == "q8" else "np.stack([codes & 15, codes >> 4], -1)"
-        return [
-            "import numpy as np",
-            "record = train[0]",
-            f'codes = np.frombuffer(record["dense_{coding.encoding}"], np.uint8).reshape({labels.count}, -1)',
-            f"codes = {codes}.reshape({labels.count}, -1)[:, :{classes}]",
-            f'values = -np.array(record["dense_{coding.encoding}_scale"], np.float32)[:, None] * codes',
-            f"probs = np.exp(values) / np.exp(values).sum(1, keepdims=True)  # {shape}",
-        ]
-    column = f"dense_{coding.space}"
-    lines = [
-        f'train = train.with_format("numpy", columns=["{column}"], output_all_columns=True)',
-        "record = train[0]",
-        f'record["image"], record["label"], record["{column}"].shape  # a PIL image, the hard class, {shape}',
-    ]
-    if coding.space == "log_probs":
-        lines.append(f'# The column holds log-probabilities: take exp, never softmax of exp, of record["{column}"].')
-    if coding.space == "probs":
-        lines.append("# The column holds probabilities: never put a softmax on them.")
-    return lines
+    return "\n".join([*lines, "", *write_snippets(manifest, edition), *_facts(manifest)])
 
 
 def _facts(manifest: Manifest) -> list[str]:

@@ -20,8 +20,10 @@ from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import canonical_json, parse_json_strictly, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest
 from ladd_data.manifest_json import parse_manifest
-from ladd_data.shards.layout import Layout, Records, footer_features, layout_of
-from ladd_data.shards.parquet import FEATURES_KEY, FOOTER_KEY, check_columns, read_footer, read_records
+from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Container, clause_of
+from ladd_data.shards.editions import EDITIONS, find_container
+from ladd_data.shards.layout import Layout, Records, layout_of
+from ladd_data.types import Edition
 
 SHARDS_PATH = "meta/shards.json"
 _AGAIN = "Download or write the dataset again."
@@ -45,6 +47,7 @@ class ShardList(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     spec_version: str
+    edition: Edition
     shards: Annotated[tuple[Shard, ...], Field(min_length=1)]
 
 
@@ -55,7 +58,21 @@ class Folder:
     path: Path
     manifest: Manifest
     layout: Layout
+    edition: Edition
     shards: tuple[Shard, ...]
+
+    @property
+    def container(self) -> Container:
+        """What reads the shards."""
+        return find_container(self.edition)
+
+    def column_bytes(self) -> dict[str, int]:
+        """Return the stored bytes of each column, over all shards."""
+        sizes: dict[str, int] = {}
+        for shard in self.shards:
+            for name, size in self.container.column_bytes(self.path / shard.path).items():
+                sizes[name] = sizes.get(name, 0) + size
+        return sizes
 
     def records(self) -> Iterator[tuple[Shard, int, Records]]:
         """Yield every record in file order, one row group at a time, as (shard, first row, records).
@@ -66,11 +83,11 @@ class Folder:
         for shard in self.shards:
             row = 0
             try:
-                for records in read_records(self.path / shard.path, self.layout):
+                for records in self.container.read_records(self.path / shard.path, self.layout):
                     yield shard, row, records
                     row += len(records)
             except ValueError as error:
-                raise DatasetError([_bad("LADD-020", shard.path, str(error), "readable records")]) from error
+                raise DatasetError([_bad(clause_of(error), shard.path, str(error), "readable records")]) from error
 
 
 def open_folder(path: Path, *, verify: bool = True) -> Folder:
@@ -101,7 +118,8 @@ def read_metadata(path: Path) -> Folder:
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder.")
     if not (path / MANIFEST_PATH).is_file():
-        if (path / SHARDS_PATH).is_file() or any(path.glob("data/*.parquet")):
+        has_shards = any(any(path.glob(f"data/*{find_container(edition).SUFFIX}")) for edition in EDITIONS)
+        if (path / SHARDS_PATH).is_file() or has_shards:
             raise DatasetError([_bad("LADD-001", MANIFEST_PATH, "no such file", "the manifest")])
         raise UsageError(f'{path}: not a ladd dataset (no {MANIFEST_PATH}). "ladd convert" makes one.')
     problems: list[Problem] = []
@@ -112,7 +130,7 @@ def read_metadata(path: Path) -> Folder:
     if shards.spec_version != manifest.spec_version:
         found = f"spec version {shards.spec_version}"
         raise DatasetError([_bad("LADD-004", SHARDS_PATH, found, f"{manifest.spec_version}, as in {MANIFEST_PATH}")])
-    return Folder(path, manifest, layout_of(manifest), shards.shards)
+    return Folder(path, manifest, layout_of(manifest), shards.edition, shards.shards)
 
 
 def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
@@ -124,9 +142,10 @@ def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
     return problems
 
 
-def dump_shard_list(spec_version: str, shards: list[Shard]) -> bytes:
+def dump_shard_list(spec_version: str, edition: Edition, shards: list[Shard]) -> bytes:
     """Serialise the shard list to the bytes of meta/shards.json."""
-    return canonical_json(ShardList(spec_version=spec_version, shards=tuple(shards)).model_dump(mode="json"))
+    shard_list = ShardList(spec_version=spec_version, edition=edition, shards=tuple(shards))
+    return canonical_json(shard_list.model_dump(mode="json"))
 
 
 def _check_list(folder: Folder) -> list[Problem]:
@@ -135,6 +154,9 @@ def _check_list(folder: Folder) -> list[Problem]:
     present = {f"data/{item.name}" for item in (folder.path / "data").glob("*")}
     for path in sorted(present - listed):
         problems.append(_bad("LADD-002", path, f"a file that {SHARDS_PATH} does not list", "only listed files"))
+    for path in sorted(path for path in listed if not path.endswith(folder.container.SUFFIX)):
+        expected = f"{folder.container.SUFFIX}, as its edition is {folder.edition}"
+        problems.append(_bad("LADD-004", SHARDS_PATH, f"the shard {path}", expected))
     rows, count = sum(shard.rows for shard in folder.shards), folder.manifest.images.count
     if rows != count:
         problems.append(_bad("LADD-021", SHARDS_PATH, f"{rows} rows in all", f"{count}, as {MANIFEST_PATH} says"))
@@ -160,18 +182,19 @@ def _check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
 
 def _check_footer(folder: Folder, index: int, shard: Shard) -> list[Problem]:
     try:
-        keys, rows, schema = read_footer(folder.path / shard.path)
-        if edited := _compare_manifests(folder, index, shard, keys):  # else the shard is blamed for what follows
+        footer = folder.container.read_footer(folder.path / shard.path)
+        if edited := _compare_manifests(folder, index, shard, footer.keys):  # else the shard is blamed for what follows
             return edited
-        check_columns(schema, folder.layout)
+        folder.container.check_columns(folder.path / shard.path, folder.layout)
     except ValueError as error:
-        return [_bad("LADD-020", shard.path, str(error), "the columns of the manifest")]
-    if rows != shard.rows:
-        return [_bad("LADD-021", shard.path, f"{rows} rows", f"{shard.rows}, as {SHARDS_PATH} says")]
-    if _parse(keys.get(FEATURES_KEY, b"")) != footer_features(folder.layout):
+        return [_bad(clause_of(error), shard.path, str(error), "the columns of the manifest")]
+    if footer.rows != shard.rows:
+        return [_bad("LADD-021", shard.path, f"{footer.rows} rows", f"{shard.rows}, as {SHARDS_PATH} says")]
+    features = folder.container.footer_features(folder.layout)
+    if features is not None and _parse(footer.keys.get(FEATURES_KEY, b"")) != features:
         found = 'a footer key "huggingface" that is missing or has other features'
         return [_bad("LADD-006", shard.path, found, "the features of the manifest")]
-    if FOOTER_KEY not in keys:
+    if FOOTER_KEY not in footer.keys:
         found = 'no footer key "ladd": other tools wrote this file'
         return [_bad("LADD-005", shard.path, found, "a shard written by this format's tools")]
     return []
@@ -194,6 +217,10 @@ def _compare_manifests(folder: Folder, index: int, shard: Shard, keys: dict[byte
         fix = f"{MANIFEST_PATH} was edited, or the shard is of another version. {_AGAIN}"
         found = f"a manifest that differs from the one in {shard.path} at {where}"
         return [Problem("LADD-005", MANIFEST_PATH, found, "the same manifest in every shard", fix)]
+    whole = {"spec_version": folder.manifest.spec_version, "shard": place, "manifest_sha256": digest}
+    if footer != {**whole, "manifest": parse_json_strictly(data)}:
+        found = f"a manifest other than that of {MANIFEST_PATH} under its digest, or an unknown key"
+        return [_bad("LADD-005", shard.path, found, f"a copy of {MANIFEST_PATH}")]
     return []
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,17 +12,32 @@ import pyarrow as pa
 
 from ladd_data.encodings.coding import column_types
 from ladd_data.manifest import Boxes, Full, Grid, Manifest, count_views
-from ladd_data.types import I64, Columns, ColumnTypes
+from ladd_data.png import PngKind
+from ladd_data.types import I64, TYPE_BYTES, Columns, ColumnTypes
 
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Class names, and the dense columns as name -> (shape per record, dtype)."""
+    """Class names, the dense columns as name -> (shape per record, dtype), and what the images are.
+
+    shape: channels, height and width of every image; png: how its pixels become a PNG file.
+    """
 
     classes: tuple[str, ...]
     dense: ColumnTypes
+    shape: tuple[int, int, int]
+    png: PngKind
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of a record in memory: raw pixels, label values, and 64 for the rest.
+
+        The cut into shards and row groups follows from it, so it must not depend on how well the pixels
+        of some edition compress: a dataset that went through other editions comes back byte by byte.
+        """
+        return math.prod(self.shape) + 64 + sum(math.prod(s) * TYPE_BYTES[dtype] for s, dtype in self.dense.values())
 
     @property
     def column_names(self) -> list[str]:
@@ -32,12 +49,13 @@ class Layout:
 class Records:
     """Some records in the form they have on disk.
 
-    ids: their names; labels: int64 [n]; images: n PNG files; dense: column name -> array [n, ...].
+    ids: their names; labels: int64 [n]; images: n PNG files, made when asked for where the container
+    holds pixels (`PixelImages`); dense: column name -> array [n, ...].
     """
 
     ids: list[str]
     labels: I64
-    images: list[bytes]
+    images: Sequence[bytes]
     dense: Columns
 
     def __len__(self) -> int:
@@ -51,14 +69,14 @@ class Records:
 
 def layout_of(manifest: Manifest) -> Layout:
     """Return the columns that a dataset with this manifest has."""
-    names, labels = manifest.classes.names, manifest.labels
+    names, labels, images = manifest.classes.names, manifest.labels, manifest.images
     columns: ColumnTypes = {}
     if manifest.soft is not None:
         columns[f"soft_{manifest.soft.space}"] = ((len(names),), "float32")
     if labels is not None:
         columns |= view_columns(labels.views, present=labels.present)
         columns |= column_types(labels.coding, labels.count, len(names))
-    return Layout(names, columns)
+    return Layout(names, columns, (images.channels, images.height, images.width), images.png)
 
 
 def view_columns(views: Grid | Full | Boxes, *, present: bool) -> ColumnTypes:
@@ -91,7 +109,7 @@ def arrow_schema(layout: Layout) -> pa.Schema:
         pa.field("id", pa.string()),
     ]
     for name, (shape, dtype) in layout.dense.items():
-        fields.append(pa.field(name, _arrow_type(shape, dtype)))
+        fields.append(pa.field(name, arrow_type(shape, dtype)))
     return pa.schema(fields)
 
 
@@ -105,7 +123,8 @@ _ARROW_TYPES = {
 }
 
 
-def _arrow_type(shape: tuple[int, ...], dtype: str) -> pa.DataType:
+def arrow_type(shape: tuple[int, ...], dtype: str) -> pa.DataType:
+    """Return the Arrow type of one record's values."""
     if dtype == "bytes":
         return pa.binary(shape[0])
     kind = _ARROW_TYPES[dtype]

@@ -1,0 +1,68 @@
+"""The same records in another edition: Parquet for the Hub, tar for streaming, Arrow for one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ladd_data.dataset import Dataset
+from ladd_data.digests import Digests
+from ladd_data.errors import DatasetError, Problem
+from ladd_data.manifest import MANIFEST_PATH, Manifest
+from ladd_data.shards.writer import new_dataset
+from ladd_data.types import Edition
+
+
+def export_dataset(
+    dataset: Dataset,
+    edition: Edition,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Manifest:
+    """Write a dataset's records, in their order, as another edition; the manifest stays as it is, byte for byte.
+
+    Memory is bounded by a row group, not by the dataset. PNG files are copied where both editions hold
+    them; from pixels they are made anew, in the manifest's kind.
+
+    Args:
+        dataset: the source, of any edition.
+        edition: what to write; the source's own is allowed.
+        target: the folder to write; appears whole or not at all.
+        overwrite: replace the target.
+        on_progress: told (records done, records in all).
+
+    Returns:
+        The manifest.
+
+    Raises:
+        DatasetError: the records are not those the manifest states.
+        LaddError: an id cannot stand in that edition.
+        UsageError: the target exists.
+    """
+    folder, manifest, count = dataset.folder, dataset.manifest, len(dataset)
+    content = (folder.path / MANIFEST_PATH).read_bytes()
+    with new_dataset(target, manifest.classes, folder.layout, count, edition=edition, overwrite=overwrite) as writer:
+        for _, first, records, pixels in dataset.decoded():
+            writer.add(records, pixels)
+            on_progress(first + len(records), count)
+        _check_digests(writer.digests(), manifest)
+        writer.seal(manifest, content)
+    return manifest
+
+
+def _check_digests(found: Digests, manifest: Manifest) -> None:
+    stated = manifest.labels.digest if manifest.labels else None
+    problems = [
+        Problem(clause, f"{MANIFEST_PATH}, {what}", f"records of digest {ours}", str(theirs), 'See "ladd validate".')
+        for clause, what, ours, theirs in (
+            ("LADD-025", "images.digest", found.images, manifest.images.digest),
+            ("LADD-034", "labels.digest", found.labels, stated),
+            ("LADD-039", "soft.digest", found.soft, manifest.soft.digest if manifest.soft else None),
+            ("LADD-026", "digest", found.dataset, manifest.digest),
+        )
+        if ours != theirs
+    ]
+    if problems:
+        raise DatasetError(problems)

@@ -1,0 +1,188 @@
+"""Arrow shards: memory-mapped pixels and labels without compression, for training on one machine.
+
+Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format and spec/ladd-1.0.md, section 9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ladd_data.shards import layout as parquet_layout
+from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardError, ShardWriter, compact_json
+from ladd_data.shards.images import PixelImages, decode_image
+from ladd_data.shards.layout import Layout, Records, arrow_type
+from ladd_data.shards.plan import ShardPlan
+from ladd_data.shards.tables import compare_schemas, from_array, from_labels, to_array, to_batch
+
+SUFFIX = ".arrow"
+HOLDS_PIXELS = True
+
+
+class ArrowWriter(ShardWriter):
+    """Writes Arrow shards, each by way of a body file.
+
+    An Arrow file begins with its schema, whose metadata holds the manifest, which is known when the last
+    record's digest is. So batches go to a stream beside the shard first; `close` maps it and writes them
+    again behind the finished schema, one batch in memory at a time.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, plan: ShardPlan) -> None:
+        """Open nothing yet; the folder and its data/ must exist."""
+        super().__init__(folder, plan, SUFFIX)
+        self._layout, self._schema = layout, arrow_schema(layout)
+        self._bodies: list[pa.RecordBatchStreamWriter] = []
+
+    def abort(self) -> None:
+        """Close the files as they are; they are about to be thrown away."""
+        for body in self._bodies:
+            body.close()
+
+    def _begin(self, path: Path) -> None:
+        self._bodies.append(pa.ipc.new_stream(str(_body(path)), self._schema))
+
+    def _write(self, group: Records) -> None:
+        if isinstance(group.images, PixelImages):
+            pixels = group.images.pixels
+        else:
+            pixels = np.stack([decode_image(group.images, row, *self._layout.shape) for row in range(len(group))])
+        images = to_array(pixels, self._schema.field("image").type)
+        self._bodies[-1].write_batch(to_batch(group, images, self._schema))
+
+    def _finish(self, index: int, path: Path, meta: bytes) -> None:
+        self._bodies[index].close()
+        features = compact_json(footer_features(self._layout))
+        schema = self._schema.with_metadata({FEATURES_KEY: features, FOOTER_KEY: meta})
+        body = pa.ipc.open_stream(_map(_body(path)))
+        with pa.ipc.new_file(str(path), schema) as shard:
+            for batch in body:
+                shard.write_batch(batch.replace_schema_metadata(schema.metadata))
+        _body(path).unlink()
+
+
+def open_writer(folder: Path, layout: Layout, plan: ShardPlan) -> ArrowWriter:
+    """Return a writer of Arrow shards into `folder`."""
+    return ArrowWriter(folder, layout, plan)
+
+
+def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None) -> Iterator[Records]:
+    """Yield a shard's records, one batch at a time; pixels and labels are views of the mapped file.
+
+    Raises:
+        ValueError: the file is damaged, or a column is missing, of another type, or holds nulls.
+    """
+    try:
+        mapped = _map(path)
+        reader = pa.ipc.open_file(mapped)
+        _compare(reader.schema, layout)
+        for number in range(reader.num_record_batches) if row_groups is None else row_groups:
+            batch = reader.get_batch(number)
+            batch.validate(full=True)
+            _refuse_copies(batch, mapped)
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            pixels = from_array("image", columns["image"], layout.shape, "uint8")
+            ids, labels, dense = from_labels(columns, layout)
+            yield Records(ids, labels, PixelImages(pixels, layout.png), dense)
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
+
+
+def check_columns(path: Path, layout: Layout) -> None:
+    """Compare a shard's columns with the layout.
+
+    Raises:
+        ValueError: names the first column that is missing, additional or of another type.
+    """
+    _compare(_open(path).schema, layout)
+
+
+def read_footer(path: Path) -> Footer:
+    """Return a shard's schema metadata and its number of rows; maps the file, reads no record.
+
+    Raises:
+        ValueError: not a readable Arrow file.
+    """
+    return Footer(dict(_open(path).schema.metadata or {}), sum(_batch_sizes(path)))
+
+
+def read_group_sizes(path: Path, layout: Layout) -> list[int]:
+    """Return the number of rows of each batch."""
+    return _batch_sizes(path)
+
+
+def column_bytes(path: Path) -> dict[str, int]:
+    """Return the stored bytes of each column."""
+    reader = _open(path)
+    sizes = dict.fromkeys(reader.schema.names, 0)
+    for number in range(reader.num_record_batches):
+        for name, array in zip(reader.schema.names, reader.get_batch(number).columns, strict=True):
+            sizes[name] += array.nbytes
+    return sizes
+
+
+def arrow_schema(layout: Layout) -> pa.Schema:
+    """Return the schema: that of Parquet, with uint8 pixels [channels][height][width] for the image."""
+    schema = parquet_layout.arrow_schema(layout)
+    return schema.set(0, pa.field("image", arrow_type(layout.shape, "uint8")))
+
+
+def footer_features(layout: Layout) -> dict[str, Any]:
+    """Return the value of the schema key `huggingface`."""
+    whole = parquet_layout.footer_features(layout)
+    feature: dict[str, Any] = {"dtype": "uint8", "_type": "Value"}
+    for length in reversed(layout.shape):
+        feature = {"feature": feature, "length": length, "_type": "List"}
+    whole["info"]["features"]["image"] = feature
+    return whole
+
+
+def card_features(layout: Layout) -> list[dict[str, Any]]:
+    """Return `dataset_info.features` of the card."""
+    feature: Any = "uint8"
+    for length in reversed(layout.shape):
+        feature = {"list": feature, "length": length}
+    return [{"name": "image", **feature}, *parquet_layout.card_features(layout)[1:]]
+
+
+def _body(path: Path) -> Path:
+    return path.with_name(path.name + ".body")
+
+
+def _map(path: Path) -> pa.Buffer:
+    with pa.memory_map(str(path)) as file:
+        return file.read_buffer()  # the file itself, not a copy; it stays mapped as long as anything points into it
+
+
+def _open(path: Path) -> pa.RecordBatchFileReader:
+    try:
+        return pa.ipc.open_file(_map(path))
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
+
+
+def _batch_sizes(path: Path) -> list[int]:
+    reader = _open(path)
+    try:
+        return [int(reader.get_batch(number).num_rows) for number in range(reader.num_record_batches)]
+    except (pa.ArrowException, OSError) as error:
+        raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
+
+
+def _compare(found: pa.Schema, layout: Layout) -> None:
+    try:
+        compare_schemas(found, arrow_schema(layout))
+    except ValueError as error:
+        raise ShardError("LADD-071", str(error)) from error
+
+
+def _refuse_copies(batch: pa.RecordBatch, mapped: pa.Buffer) -> None:
+    """Refuse a batch whose values do not lie in the file as they are, because somebody compressed them."""
+    for name, array in zip(batch.schema.names, batch.columns, strict=True):
+        for buffer in array.buffers():
+            start = buffer.address - mapped.address if buffer is not None and buffer.size else 0
+            if not 0 <= start <= mapped.size:
+                raise ShardError("LADD-072", f'column "{name}" compressed')
