@@ -15,13 +15,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ladd_data.errors import DatasetError, Problem
-from ladd_data.files import canonical_json, parse_json_strictly
+from ladd_data.files import LimitError, canonical_json, parse_json_strictly
 from ladd_data.types import LabelSpace
 
 SPEC_VERSION = "1.0"
 MANIFEST_PATH = "meta/ladd.json"
 MAX_SIDE = 16384
 """Pixels an image may have on a side."""
+MAX_PIXELS = 2**24
+"""Pixels an image may have in all (LADD-081)."""
+MAX_DENSE_VALUES = 2**23
+"""Views times classes (LADD-081)."""
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 """Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
 
@@ -294,14 +298,29 @@ def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
     """
     try:
         document = parse_json_strictly(data)
+    except LimitError as error:
+        raise _refusal("LADD-080", where, str(error), "a document of sensible size", _RESTORE) from error
     except ValueError as error:
         raise _refusal("LADD-010", where, str(error), "a JSON object", _RESTORE) from error
     if _check_version(document, where):
         _drop_unknown_keys(document)
     try:
-        return Manifest.model_validate_json(canonical_json(document))
+        manifest = Manifest.model_validate_json(canonical_json(document))
     except ValidationError as error:
         raise DatasetError(_problems(error, where)) from error
+    _check_limits(manifest, where)
+    return manifest
+
+
+def _check_limits(manifest: Manifest, where: str) -> None:
+    """Refuse records that no reader should have to hold in memory (LADD-081)."""
+    images, labels = manifest.images, manifest.labels
+    if images.height * images.width > MAX_PIXELS:
+        found = f"images of {images.width}x{images.height} pixels"
+        raise _refusal("LADD-081", f"{where}, images", found, f"at most {MAX_PIXELS} pixels", _RESTORE)
+    if labels is not None and labels.count * len(manifest.classes.names) > MAX_DENSE_VALUES:
+        found = f"{labels.count} views of {len(manifest.classes.names)} classes per record"
+        raise _refusal("LADD-081", f"{where}, labels", found, f"at most {MAX_DENSE_VALUES} in all", _RESTORE)
 
 
 _RESTORE = "Restore the file from its publisher, or write the dataset again."

@@ -13,11 +13,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ladd_data.shards.layout import Layout, Records, arrow_schema, footer_features
+from ladd_data.shards.limits import ShardError
 from ladd_data.types import Array, Columns
 
 FOOTER_KEY = b"ladd"
 FEATURES_KEY = b"huggingface"
 SHARD_BYTES = 400_000_000
+RESERVED_PREFIXES = ("dense_", "soft_", "view_")
 ROW_GROUP_BYTES = 32_000_000
 """Under the 64 MB that the Hub's viewer and column readers like, and small enough to stream."""
 
@@ -148,25 +150,32 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
             for group in range(file.num_row_groups) if row_groups is None else row_groups:
                 yield _from_arrow(file.read_row_group(group, columns=layout.column_names), layout)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"unreadable Parquet ({error})") from error
+        raise ValueError(f"unreadable Parquet ({_one_line(error)})") from error
 
 
 def check_columns(found: pa.Schema, layout: Layout) -> None:
     """Compare a shard's columns with the layout.
 
     Raises:
-        ValueError: names the first column that is missing, additional or of another type.
+        ShardError: names the first column that is missing, additional, of another type, required or out of
+            place; of clause LADD-030 for label columns.
     """
     expected = arrow_schema(layout)
     for field in expected:
+        clause = "LADD-030" if field.name in layout.dense else "LADD-020"
         if field.name not in found.names:
-            raise ValueError(f'no column "{field.name}" (it has: {", ".join(found.names)})')
-        kind = found.field(field.name).type
-        if not kind.equals(field.type):
-            raise ValueError(f'column "{field.name}" of type {_say(kind)}, not {_say(field.type)}')
-    more = [name for name in found.names if name not in expected.names]
+            raise ShardError(f'no column "{field.name}" (it has: {", ".join(found.names)})', clause)
+        place = found.field(found.names.index(field.name))
+        if not place.type.equals(field.type):
+            raise ShardError(f'column "{field.name}" of type {_say(place.type)}, not {_say(field.type)}', clause)
+        if not place.nullable:
+            raise ShardError(f'column "{field.name}" declared as required, which hides the features from readers')
+    more = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
     if more:
-        raise ValueError(f'an additional column "{more[0]}"')
+        reserved = more[0].startswith(RESERVED_PREFIXES)
+        raise ShardError(f'an additional column "{more[0]}"', "LADD-030" if reserved else "LADD-020")
+    if found.names != expected.names:
+        raise ShardError(f"columns in the order {', '.join(found.names)}, not {', '.join(expected.names)}")
 
 
 def read_footer(path: Path) -> tuple[dict[bytes, bytes], int, pa.Schema]:
@@ -266,7 +275,7 @@ def _column_to_numpy(name: str, array: pa.Array, shape: tuple[int, ...], dtype: 
 
 def _refuse_nulls(name: str, array: pa.Array) -> None:
     if array.null_count:
-        raise ValueError(f'{array.null_count} null values in column "{name}"')
+        raise ShardError(f'{array.null_count} null values in column "{name}"')
 
 
 def _join(parts: list[Records]) -> Records:
@@ -291,6 +300,10 @@ def _leaf_paths(schema: pa.Schema) -> list[str]:
             yield path
 
     return [leaf for field in schema for leaf in leaves(field, field.name)]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _say(kind: pa.DataType) -> str:

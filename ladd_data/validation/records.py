@@ -1,0 +1,198 @@
+"""Every record of a dataset, read once: each value against its rule, and the digests over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ladd_data.digests import DigestMeter, Digests, digest_dense, digest_pixels
+from ladd_data.encodings.coding import decode_probs
+from ladd_data.errors import Problem
+from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
+from ladd_data.png import PngSizeError, decode_png
+from ladd_data.shards.folder import Folder, Shard
+from ladd_data.shards.layout import ID_PATTERN, Records
+from ladd_data.shards.limits import clause_of
+from ladd_data.shards.parquet import read_records
+from ladd_data.types import F32, U8
+from ladd_data.validation.labels import check_labels
+from ladd_data.validation.report import AGAIN, Findings
+from ladd_data.views.golden import digest_view
+from ladd_data.views.reference import reference_view
+
+GOLDEN_PROB_TOLERANCE = 1e-3
+VALUES_AT_ONCE = 2**21
+"""Label values checked together; in float64, with a few copies, about 100 MB."""
+
+
+class Place(NamedTuple):
+    """Where something is: the file, or a field in it; the row in the file; the record's id."""
+
+    file: str
+    row: int | None = None
+    id: str | None = None
+
+
+class RecordCheck:
+    """One pass over every record of the shards that are sound."""
+
+    def __init__(self, folder: Folder, findings: Findings) -> None:
+        """Start with nothing read."""
+        self.folder, self.findings = folder, findings
+        self.manifest = folder.manifest
+        self.classes = len(self.manifest.classes.names)
+        self.digests = DigestMeter(self.manifest.classes)
+        self.ids: set[str] = set()
+        self.complete = True
+        self.golden: dict[str, list[GoldenView]] = {}
+        for golden in self.manifest.labels.golden if self.manifest.labels else ():
+            self.golden.setdefault(golden.id, []).append(golden)
+
+    def run(self, shards: Sequence[Shard], *, whole: bool) -> int:
+        """Check shards and return how many records were read; `whole` says that these are all there are."""
+        self.complete = whole
+        count = 0
+        for shard in shards:
+            row = 0
+            try:
+                for records in self._parts(shard):
+                    self._check_part(shard, row, records)
+                    row += len(records)
+                self._check_paths(shard)
+            except ValueError as error:
+                place = self._name_null(shard) or Place(shard.path)
+                self._note(clause_of(error), place, str(error), "readable records")
+                self.complete = False
+            count += row
+        self._check_totals()
+        return count
+
+    def _parts(self, shard: Shard) -> Iterator[Records]:
+        """Yield a shard's records, few enough at a time for a bounded amount of memory."""
+        labels = self.manifest.labels
+        step = max(1, VALUES_AT_ONCE // (labels.count * self.classes)) if labels else VALUES_AT_ONCE
+        for records in read_records(self.folder.path / shard.path, self.folder.layout):
+            for start in range(0, len(records), step):
+                yield records.slice(start, start + step)
+
+    def _check_part(self, shard: Shard, first: int, records: Records) -> None:
+        probs = self._check_dense(shard, first, records)
+        for row, name in enumerate(records.ids):
+            place = Place(shard.path, first + row, name)
+            label = int(records.labels[row])
+            if not ID_PATTERN.fullmatch(name):
+                self._note("LADD-022", place, f"id {name!r}", "1 to 64 letters, digits, _ or -")
+            if name in self.ids:
+                self._note("LADD-022", place, "an id that another record has", "an id of its own")
+            self.ids.add(name)
+            if not 0 <= label < self.classes:
+                self._note("LADD-023", place, f"label {label}", f"0 .. {self.classes - 1}")
+            pixels = self._decode(place, records.images[row])
+            if pixels is None:
+                self.complete = False
+                continue
+            dense = digest_dense(records.dense, row) if records.dense else None
+            self.digests.add(name, label, digest_pixels(pixels), dense)
+            for golden in self.golden.pop(name, []):
+                self._check_golden(place, golden, pixels, None if probs is None else probs[row])
+
+    def _decode(self, place: Place, data: bytes) -> U8 | None:
+        images = self.manifest.images
+        try:
+            return decode_png(data, images.channels, images.height, images.width)
+        except ValueError as error:
+            expected = f"a PNG of {images.width}x{images.height} with {images.channels} channels"
+            clause = "LADD-084" if isinstance(error, PngSizeError) else "LADD-024"
+            self._note(clause, place, str(error), expected)
+            return None
+
+    def _check_dense(self, shard: Shard, first: int, records: Records) -> F32 | None:
+        """Check some records' dense labels and return them as probabilities, unless they cannot be decoded."""
+        labels = self.manifest.labels
+        if labels is None:
+            return None
+        breaches = check_labels(records.dense, labels.coding, self.classes)
+        for breach in breaches:
+            place = Place(shard.path, first + breach.row, records.ids[breach.row])
+            self._note(breach.clause, place, breach.found, breach.expected, breach.column)
+        if breaches or not any(name in self.golden for name in records.ids):
+            return None
+        return decode_probs(records.dense, labels.coding, self.classes)
+
+    def _check_golden(self, place: Place, golden: GoldenView, pixels: U8, probs: F32 | None) -> None:
+        labels = self.manifest.labels
+        if labels is None:
+            return
+        if digest_view(_cut_view(labels, pixels, golden.view)) != golden.pixels:
+            found = f"other pixels in view {golden.view} than the labeler saw"
+            self._note("LADD-042", place, found, f"sha256 {golden.pixels}")
+        if probs is None:
+            return
+        label = probs[golden.view]
+        top, prob = int(label.argmax()), float(label[golden.top_class])
+        if not abs(prob - golden.top_prob) <= GOLDEN_PROB_TOLERANCE:
+            found = f"class {top} on top and {prob:.4f} for class {golden.top_class} in view {golden.view}"
+            self._note("LADD-043", place, found, f"class {golden.top_class} at {golden.top_prob:.4f}")
+
+    def _check_paths(self, shard: Shard) -> None:
+        """Check that each image carries its record's name; the labels are not read again."""
+        with pq.ParquetFile(self.folder.path / shard.path) as file:
+            row = 0
+            for group in range(file.num_row_groups):
+                table = file.read_row_group(group, columns=["id", "image.path"])
+                paths = table.column("image").combine_chunks().field("path").to_pylist()
+                for name, path in zip(table.column("id").to_pylist(), paths, strict=True):
+                    if path != f"{name}.png":
+                        place = Place(shard.path, row, name)
+                        self._note("LADD-020", place, f"path {path!r}", f'"{name}.png"', "image.path")
+                    row += 1
+
+    def _name_null(self, shard: Shard) -> Place | None:
+        """Return the first row in which a column is null, where one is."""
+        try:
+            with pq.ParquetFile(self.folder.path / shard.path) as file:
+                table = file.read(columns=["id", "label", "image"])
+        except (pa.ArrowException, OSError):
+            return None
+        image = table.column("image").combine_chunks()
+        for column in (table.column("id"), table.column("label"), image, image.field("bytes")):
+            row = pa.compute.index(column.is_null(), value=True).as_py() if column.null_count else -1
+            if row >= 0:
+                return Place(shard.path, row, table.column("id")[row].as_py())
+        return None
+
+    def _check_totals(self) -> None:
+        if not self.complete:
+            return
+        for name in self.golden:
+            place = Place(f"{MANIFEST_PATH}, labels.golden")
+            self._note("LADD-042", place, f'a golden view of id "{name}"', "an id that a record has")
+        found, stated = self.digests.result(), self._stated()
+        for clause, what, ours, theirs in (
+            ("LADD-025", "images.digest", found.images, stated.images),
+            ("LADD-034", "labels.digest", found.labels, stated.labels),
+            ("LADD-026", "digest", found.dataset, stated.dataset),
+        ):
+            if ours != theirs:
+                self._note(clause, Place(f"{MANIFEST_PATH}, {what}"), f"records of digest {ours}", str(theirs))
+
+    def _stated(self) -> Digests:
+        labels = self.manifest.labels
+        return Digests(self.manifest.images.digest, labels.digest if labels else None, self.manifest.digest)
+
+    def _note(self, clause: str, place: Place, found: str, expected: str, column: str = "") -> None:
+        where = place.file
+        if place.row is not None:
+            named = f' (id "{place.id}")' if place.id is not None else ""
+            where += f", row {place.row}{named}" + (f", {column}" if column else "")
+        self.findings.add(Problem(clause, where, found, expected, AGAIN, place.row, place.id))
+
+
+def _cut_view(labels: Labels, pixels: U8, view: int) -> F32:
+    """Return one view, a channel at a time: whole numbers of a large image take eight bytes each."""
+    channels = [reference_view(labels.views, pixels[number : number + 1], view) for number in range(len(pixels))]
+    return np.concatenate(channels)
