@@ -18,7 +18,7 @@ from ladd_data.errors import LaddError, UsageError
 
 MAX_JSON_BYTES = 16 * 2**20
 """A larger metadata file is refused before it is read (LADD-080)."""
-MAX_JSON_VALUES = 1_000_000
+MAX_JSON_VALUES = 400_000
 """A document of more values would cost a parser a hundred times its size in memory."""
 MAX_JSON_DEPTH = 64
 

@@ -26,6 +26,8 @@ MAX_PIXELS = 2**24
 """Pixels an image may have in all (LADD-081)."""
 MAX_DENSE_VALUES = 2**23
 """Views times classes (LADD-081)."""
+MAX_BREACHES = 1000
+"""More breaches of the schema than this are counted, not listed."""
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 """Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
 
@@ -359,7 +361,7 @@ def _drop_unknown_keys(document: Any) -> None:
     try:
         Manifest.model_validate_json(canonical_json(document))
     except ValidationError as error:
-        for item in error.errors():
+        for item in error.errors() if error.error_count() <= MAX_BREACHES else ():
             if item["type"] == "extra_forbidden":
                 *parents, key = item["loc"]
                 part = document
@@ -369,6 +371,9 @@ def _drop_unknown_keys(document: Any) -> None:
 
 
 def _problems(error: ValidationError, where: str) -> list[Problem]:
+    if error.error_count() > MAX_BREACHES:
+        found = f"{error.error_count()} breaches of the schema"
+        return [Problem("LADD-010", where, found, "a document that fulfils it", _RESTORE)]
     problems = []
     for item in error.errors():
         path = ".".join(str(step) for step in item["loc"])

@@ -63,7 +63,7 @@ def decode_png(data: bytes, channels: int, height: int, width: int) -> U8:
     if data[28]:
         raise ValueError("an interlaced PNG")
     if len(data) > max_png_bytes(channels, height, width):
-        raise PngSizeError(f"{len(data)} bytes for {_shape(channels, height, width)}")
+        raise PngSizeError(f"a PNG of {len(data)} bytes for {_shape(channels, height, width)}")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             array = np.asarray(picture)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import MAX_JSON_DEPTH, LimitError, canonical_json, parse_json_strictly, read_limited, sha256_file
-from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest, parse_manifest
+from ladd_data.manifest import MANIFEST_PATH, MAX_BREACHES, Digest, Manifest, parse_manifest
 from ladd_data.shards.layout import Layout, Records, footer_features, layout_of
 from ladd_data.shards.limits import check_footer, check_pages, clause_of
 from ladd_data.shards.parquet import FEATURES_KEY, FOOTER_KEY, check_columns, read_footer, read_records
@@ -283,6 +283,9 @@ def _parse_shard_list(data: bytes) -> ShardList:
         document = parse_json_strictly(data)
         shards = ShardList.model_validate_json(data)
     except ValidationError as error:
+        if error.error_count() > MAX_BREACHES:
+            found = f"{error.error_count()} breaches of its form"
+            raise DatasetError([_bad("LADD-004", SHARDS_PATH, found, "the form that the spec states")]) from None
         item = error.errors()[0]
         where = ".".join(str(step) for step in item["loc"])
         found = f"{where} = {str(item['input'])[:80]!r}"

@@ -153,16 +153,19 @@ class RecordCheck:
 
     def _name_null(self, shard: Shard) -> Place | None:
         """Return the first row in which a column is null, where one is."""
+        first = 0
         try:
             with pq.ParquetFile(self.folder.path / shard.path) as file:
-                table = file.read(columns=["id", "label", "image"])
-        except (pa.ArrowException, OSError):
-            return None
-        image = table.column("image").combine_chunks()
-        for column in (table.column("id"), table.column("label"), image, image.field("bytes")):
-            row = pa.compute.index(column.is_null(), value=True).as_py() if column.null_count else -1
-            if row >= 0:
-                return Place(shard.path, row, table.column("id")[row].as_py())
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group, columns=["id", "label", "image"])
+                    image = table.column("image").combine_chunks()
+                    for column in (table.column("id"), table.column("label"), image, image.field("bytes")):
+                        if column.null_count:
+                            row = pa.compute.index(column.is_null(), value=True).as_py()
+                            return Place(shard.path, first + row, table.column("id")[row].as_py())
+                    first += len(table)
+        except (pa.ArrowException, OSError, ValueError):
+            return None  # what was found when it was read says enough
         return None
 
     def _check_totals(self) -> None:
