@@ -43,6 +43,7 @@ docs: $(READY) ## Check that generated pages are fresh and that links and comman
 bench: $(READY) ## Run the benchmarks; each prints its table and the machine.
 	$(RUN) benchmarks/views.py
 	$(RUN) benchmarks/format.py --records 5000 20000
+	$(RUN) benchmarks/fuzz.py
 
 env: $(READY) ## Only make the environment.
 

@@ -32,7 +32,8 @@ class LabelError(LaddError):
 class Problem:
     """One thing wrong with a dataset: where, what was found, what was expected, what to do.
 
-    `clause` is the number of the rule in spec/ladd-1.0.md that is broken, such as "LADD-023".
+    `clause` is the number of the rule in spec/ladd-1.0.md that is broken, such as "LADD-023". `where` begins with
+    the file; `row` (in that file, from 0) and `id` name the record where one is at fault.
     """
 
     clause: str
@@ -40,13 +41,20 @@ class Problem:
     found: str
     expected: str
     fix: str
+    row: int | None = None
+    id: str | None = None
+
+    @property
+    def file(self) -> str:
+        """The file's path in the dataset."""
+        return self.where.split(", ", 1)[0]
 
     def __str__(self) -> str:
         return f"{self.where}: found {self.found}; expected {self.expected} ({self.clause}). {self.fix}"
 
-    def as_dict(self) -> dict[str, str]:
-        """Return the five fields, for `--json` reports."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, str | int | None]:
+        """Return all fields and the file, for `--json` reports."""
+        return {**asdict(self), "file": self.file}
 
 
 class DatasetError(LaddError):

@@ -16,8 +16,15 @@ from filelock import FileLock, Timeout
 
 from ladd_data.errors import LaddError, UsageError
 
-MAX_JSON_BYTES = 64 * 2**20
-"""A larger metadata file is refused before it is parsed."""
+MAX_JSON_BYTES = 16 * 2**20
+"""A larger metadata file is refused before it is read (LADD-080)."""
+MAX_JSON_VALUES = 400_000
+"""A document of more values would cost a parser a hundred times its size in memory."""
+MAX_JSON_DEPTH = 64
+
+
+class LimitError(ValueError):
+    """Bytes that break a limit of the format (LADD-080): nothing sensible is that large or that deep."""
 
 
 def sha256_file(path: Path) -> str:
@@ -35,29 +42,58 @@ def canonical_json(value: object) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
 
 
-def parse_json_strictly(data: bytes) -> Any:
+def read_limited(path: Path, limit: int = MAX_JSON_BYTES) -> bytes:
+    """Return a metadata file's bytes.
+
+    Raises:
+        LimitError: there are more than `limit`; they are not read.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size > limit:
+        raise LimitError(f"{size} bytes, more than the {limit} that this file may have")
+    return path.read_bytes()
+
+
+def parse_json_strictly(data: bytes, depth: int = MAX_JSON_DEPTH) -> Any:
     """Parse JSON, refusing what lenient parsers let pass: duplicate keys, NaN, Infinity, huge documents.
 
     Raises:
+        LimitError: too many bytes or values, or nested more than `depth` times (LADD-080).
         ValueError: with a sentence that says what is wrong.
     """
     if len(data) > MAX_JSON_BYTES:
-        raise ValueError(f"{len(data)} bytes, more than the {MAX_JSON_BYTES} a metadata file may have")
+        raise LimitError(f"{len(data)} bytes, more than the {MAX_JSON_BYTES} a metadata file may have")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        raise LimitError(f"more than the {MAX_JSON_VALUES} values that a metadata file may have")
     try:
         value = json.loads(
             data.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
         )
+        if _is_deeper(value, depth):
+            raise LimitError(f"nested more than the {depth} times allowed")
         canonical_json(value)  # refuses what could not be written again: 1e999, half of a surrogate pair
         return value
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise LimitError(f"nested more than the {depth} times allowed") from error
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Tell whether lists and objects are nested more than `depth` times."""
+    row = [value] if isinstance(value, list | dict) else []
+    for _ in range(depth):
+        row = [item for part in row for item in (part.values() if isinstance(part, dict) else part)]
+        row = [item for item in row if isinstance(item, list | dict)]
+        if not row:
+            return False
+    return True
 
 
 def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(f'the key "{twice}" appears twice')
     return result
 

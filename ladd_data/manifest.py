@@ -21,6 +21,10 @@ MAX_VIEWS = 4096
 """Views an image may have."""
 MAX_SIDE = 16384
 """Pixels an image may have on a side."""
+MAX_PIXELS = 2**24
+"""Pixels an image may have in all (LADD-081)."""
+MAX_DENSE_VALUES = 2**23
+"""Views times classes (LADD-081)."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]

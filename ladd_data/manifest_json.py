@@ -9,11 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from ladd_data.errors import DatasetError, Problem
-from ladd_data.files import canonical_json, parse_json_strictly
-from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Manifest
+from ladd_data.files import LimitError, canonical_json, parse_json_strictly
+from ladd_data.manifest import MANIFEST_PATH, MAX_DENSE_VALUES, MAX_PIXELS, SPEC_VERSION, Manifest
 
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 """Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
+
+MAX_BREACHES = 1000
+"""More breaches of the schema than this are counted, not listed."""
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
@@ -29,14 +32,29 @@ def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
     """
     try:
         document = parse_json_strictly(data)
+    except LimitError as error:
+        raise _refusal("LADD-080", where, str(error), "a document of sensible size", _RESTORE) from error
     except ValueError as error:
         raise _refusal("LADD-010", where, str(error), "a JSON object", _RESTORE) from error
     if _check_version(document, where):
         _drop_unknown_keys(document)
     try:
-        return Manifest.model_validate_json(canonical_json(document))
+        manifest = Manifest.model_validate_json(canonical_json(document))
     except ValidationError as error:
         raise DatasetError(_problems(error, where)) from error
+    _check_limits(manifest, where)
+    return manifest
+
+
+def _check_limits(manifest: Manifest, where: str) -> None:
+    """Refuse records that no reader should have to hold in memory (LADD-081)."""
+    images, labels = manifest.images, manifest.labels
+    if images.height * images.width > MAX_PIXELS:
+        found = f"images of {images.width}x{images.height} pixels"
+        raise _refusal("LADD-081", f"{where}, images", found, f"at most {MAX_PIXELS} pixels", _RESTORE)
+    if labels is not None and labels.count * len(manifest.classes.names) > MAX_DENSE_VALUES:
+        found = f"{labels.count} views of {len(manifest.classes.names)} classes per record"
+        raise _refusal("LADD-081", f"{where}, labels", found, f"at most {MAX_DENSE_VALUES} in all", _RESTORE)
 
 
 _RESTORE = "Restore the file from its publisher, or write the dataset again."
@@ -75,7 +93,7 @@ def _drop_unknown_keys(document: Any) -> None:
     try:
         Manifest.model_validate_json(canonical_json(document))
     except ValidationError as error:
-        for item in error.errors():
+        for item in error.errors() if error.error_count() <= MAX_BREACHES else ():
             if item["type"] == "extra_forbidden":
                 *parents, key = item["loc"]
                 part = document
@@ -85,6 +103,9 @@ def _drop_unknown_keys(document: Any) -> None:
 
 
 def _problems(error: ValidationError, where: str) -> list[Problem]:
+    if error.error_count() > MAX_BREACHES:
+        found = f"{error.error_count()} breaches of the schema"
+        return [Problem("LADD-010", where, found, "a document that fulfils it", _RESTORE)]
     problems = []
     for item in error.errors():
         path = ".".join(str(step) for step in item["loc"])

@@ -21,6 +21,9 @@ PngKind = Literal["stored", "small"]
 SMALL_GAIN = 0.10
 """Share of the raw bytes that deflate must save before `small` is chosen."""
 
+SPARE_BYTES = 65536
+"""What a PNG may take beyond its pixels and a tenth of them: colour profiles and notes (LADD-084)."""
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE = {1: 0, 3: 2}
 
@@ -57,12 +60,26 @@ def decode_png(data: bytes, channels: int, height: int, width: int) -> U8:
     found = read_png_header(data)
     if found != (channels, height, width):
         raise ValueError(f"a PNG of {_shape(*found)}, not {_shape(channels, height, width)}")
+    if data[28]:
+        raise ValueError("an interlaced PNG")
+    if len(data) > max_png_bytes(channels, height, width):
+        raise PngSizeError(f"a PNG of {len(data)} bytes for {_shape(channels, height, width)}")
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             array = np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, zlib.error) as error:
+        return np.ascontiguousarray(array.reshape(height, width, channels).transpose(2, 0, 1))
+    except Exception as error:  # hostile bytes: a decoder's error may be of any kind
         raise ValueError(f"a damaged PNG ({error})") from error
-    return np.ascontiguousarray(array.reshape(height, width, channels).transpose(2, 0, 1))
+
+
+def max_png_bytes(channels: int, height: int, width: int) -> int:
+    """Return the size above which a PNG of this shape is refused unread."""
+    raw = height * (1 + width * channels)
+    return raw + raw // 10 + SPARE_BYTES
+
+
+class PngSizeError(ValueError):
+    """A PNG of more bytes than its pixels can need (LADD-084)."""
 
 
 def read_png_header(data: bytes) -> tuple[int, int, int]:

@@ -50,6 +50,15 @@ def test_every_golden_view_can_be_proven(labelled: Path) -> None:
         assert digest_view(views[0, golden.view].numpy()) == golden.pixels
 
 
+def test_golden_views_tell_rows_from_columns(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+    labels = dataset.manifest.labels
+    assert labels is not None
+
+    transposed = [golden.view % 5 * 5 + golden.view // 5 != golden.view for golden in labels.golden]
+    assert any(transposed)
+
+
 def test_views_are_the_reference_views_after_the_datasets_affine_map(labelled: Path) -> None:
     dataset = ladd.load(labelled)
     image = dataset[3].image

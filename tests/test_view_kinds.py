@@ -128,7 +128,7 @@ def test_the_loss_takes_boxes_by_record_number(home: Path) -> None:
 
 
 def test_a_box_that_leaves_the_image_and_a_label_in_a_missing_view_are_named(home: Path) -> None:
-    from ladd_data.label_checks import check_missing_views, check_view_columns
+    from ladd_data.validation.views import check_missing_views, check_view_columns
 
     manifest = ladd.load(home / "boxes").manifest
     box = np.zeros((2, 7, 4), np.uint16) + np.array([0, 0, 1, 1], np.uint16)

@@ -41,5 +41,6 @@ def validate(
             typer.echo(str(problem))
         more = f" and {report.omitted} more like them" if report.omitted else ""
         typer.echo(f"{directory}: {len(report.problems)} problems{more} (level {level})")
+        typer.echo(f"What to do: {report.advice}")
     if not report.valid:
         raise typer.Exit(1)

@@ -207,10 +207,13 @@ class _LabelRun:
         return torch.cat(results)
 
     def _note_golden(self, first: int, ids: list[str], views: Tensor, probs: F32) -> None:
-        """Write down the first view of the first record, the middle of the middle, the last of the last."""
+        """Write down the second view of the first record, the middle of the middle, the last of the last.
+
+        The second, because first, middle and last stay in place when rows and columns are exchanged.
+        """
         count = len(self.dataset)
-        wanted = {0: 0, count // 2: self.views // 2, count - 1: self.views - 1}
-        for number, view in wanted.items():
+        wanted = {count - 1: self.views - 1, count // 2: self.views // 2, 0: min(1, self.views - 1)}
+        for number, view in sorted(wanted.items()):
             if first <= number < first + len(ids):
                 row = number - first
                 pixels = digest_view(views[row, view].cpu().numpy())

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ladd_data.files import MAX_JSON_DEPTH, MAX_JSON_VALUES, LimitError
 from ladd_data.manifest import Manifest
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import layout_of
@@ -14,6 +15,8 @@ from ladd_data.types import Edition
 from ladd_data.views.geometry import say_views
 
 CARD_PATH = "README.md"
+MAX_HEADER = 4 * 2**20
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times faster, where there is one
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
@@ -67,13 +70,33 @@ def read_card_header(text: str) -> dict[str, Any]:
     parts = text.split("---\n", 2)
     if len(parts) != 3 or parts[0].strip():
         raise ValueError("no YAML block at the top")
+    if len(parts[1]) > MAX_HEADER:
+        raise LimitError(f"a YAML block of {len(parts[1])} characters, more than the {MAX_HEADER} allowed")
     try:
-        header = yaml.safe_load(parts[1])
-    except yaml.YAMLError as error:
-        raise ValueError(f"YAML that cannot be parsed ({error})") from error
+        _check_events(parts[1])
+        header = yaml.load(parts[1], _LOADER)
+    except LimitError:
+        raise
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"YAML that cannot be parsed ({' '.join(str(error).split())})") from error
     if not isinstance(header, dict):
         raise ValueError("a YAML block that is not a mapping")
     return header
+
+
+def _check_events(text: str) -> None:
+    """Refuse YAML that costs more than it weighs, before anything is built from it.
+
+    libyaml's loader overflows the C stack on deep nesting (PyYAML 6.0), and an alias lets a few lines
+    stand for gigabytes.
+    """
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, _LOADER)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_JSON_DEPTH or number > MAX_JSON_VALUES:
+            raise LimitError(f"YAML of more than {MAX_JSON_VALUES} values, or nested more than {MAX_JSON_DEPTH} times")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("an alias: write each value out")
 
 
 def _body(manifest: Manifest, edition: Edition) -> str:

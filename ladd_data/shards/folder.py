@@ -8,6 +8,7 @@ shard of another version or an edited metadata file is named before any record i
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,16 +18,20 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ladd_data.errors import DatasetError, Problem, UsageError
-from ladd_data.files import canonical_json, parse_json_strictly, sha256_file
+from ladd_data.files import MAX_JSON_DEPTH, LimitError, canonical_json, parse_json_strictly, read_limited, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest
-from ladd_data.manifest_json import parse_manifest
+from ladd_data.manifest_json import MAX_BREACHES, parse_manifest
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Container, clause_of
 from ladd_data.shards.editions import EDITIONS, find_container
 from ladd_data.shards.layout import Layout, Records, layout_of
+from ladd_data.shards.limits import check_footer, check_pages
 from ladd_data.types import Edition
 
 SHARDS_PATH = "meta/shards.json"
 _AGAIN = "Download or write the dataset again."
+_REWRITTEN = 'no footer key "ladd": other tools (datasets, push_to_hub, a Parquet writer) have rewritten this file'
+_FOOTER_FIELDS = ("manifest", "manifest_sha256", "shard", "spec_version")
+_SHARD_PATH = re.compile(r"data/[A-Za-z0-9_.-]+")
 _T = TypeVar("_T")
 
 
@@ -117,6 +122,8 @@ def read_metadata(path: Path) -> Folder:
     """
     if not path.is_dir():
         raise UsageError(f"{path}: no such folder.")
+    if links := _check_kinds(path):
+        raise DatasetError(links)
     if not (path / MANIFEST_PATH).is_file():
         has_shards = any(any(path.glob(f"data/*{find_container(edition).SUFFIX}")) for edition in EDITIONS)
         if (path / SHARDS_PATH).is_file() or has_shards:
@@ -135,11 +142,13 @@ def read_metadata(path: Path) -> Folder:
 
 def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
     """Compare the shards with the shard list and the manifest; an empty list means they agree."""
-    problems = _check_list(folder)
+    return check_list(folder) + [problem for found in check_shards(folder, verify=verify) for problem in found]
+
+
+def check_shards(folder: Folder, *, verify: bool) -> list[list[Problem]]:
+    """Compare each shard with the shard list and the manifest; one list of problems per shard."""
     with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(lambda index: _check_shard(folder, index, verify), range(len(folder.shards))):
-            problems += found
-    return problems
+        return list(pool.map(lambda index: _check_shard(folder, index, verify), range(len(folder.shards))))
 
 
 def dump_shard_list(spec_version: str, edition: Edition, shards: list[Shard]) -> bytes:
@@ -148,13 +157,18 @@ def dump_shard_list(spec_version: str, edition: Edition, shards: list[Shard]) ->
     return canonical_json(shard_list.model_dump(mode="json"))
 
 
-def _check_list(folder: Folder) -> list[Problem]:
+def check_list(folder: Folder) -> list[Problem]:
+    """Compare the shard list with what lies in data/, and its rows with the manifest."""
     problems = []
-    listed = {shard.path for shard in folder.shards}
+    listed = [shard.path for shard in folder.shards]
     present = {f"data/{item.name}" for item in (folder.path / "data").glob("*")}
-    for path in sorted(present - listed):
-        problems.append(_bad("LADD-002", path, f"a file that {SHARDS_PATH} does not list", "only listed files"))
-    for path in sorted(path for path in listed if not path.endswith(folder.container.SUFFIX)):
+    for path in sorted(present - set(listed)):
+        where = path if _SHARD_PATH.fullmatch(path) else "data"  # a hostile name stays inside quotes
+        found = f"a file {path!r} that {SHARDS_PATH} does not list"
+        problems.append(_bad("LADD-002", where, found, "only listed files"))
+    for path in sorted({path for path in listed if listed.count(path) > 1}) if len(set(listed)) < len(listed) else []:
+        problems.append(_bad("LADD-002", SHARDS_PATH, f'"{path}" more than once', "each shard once"))
+    for path in sorted({path for path in listed if not path.endswith(folder.container.SUFFIX)}):
         expected = f"{folder.container.SUFFIX}, as its edition is {folder.edition}"
         problems.append(_bad("LADD-004", SHARDS_PATH, f"the shard {path}", expected))
     rows, count = sum(shard.rows for shard in folder.shards), folder.manifest.images.count
@@ -163,40 +177,78 @@ def _check_list(folder: Folder) -> list[Problem]:
     return problems
 
 
+def _check_kinds(path: Path) -> list[Problem]:
+    """Refuse links and devices: a dataset equals what is uploaded, and reads nothing outside itself."""
+    inside = [item for name in ("meta", "data") if (path / name).is_dir() for item in (path / name).iterdir()]
+    problems = []
+    for item in [path / "README.md", path / "meta", path / "data", *sorted(inside)]:
+        name = str(item.relative_to(path))
+        where = name if name.isprintable() else "data"
+        if item.is_symlink():
+            fix = "Copy the dataset with its links followed: cp -rL."
+            problems.append(Problem("LADD-085", where, "a symbolic link", "a file of its own", fix))
+        elif item.exists() and not item.is_file() and not item.is_dir():
+            problems.append(_bad("LADD-085", where, "a pipe, socket or device", "a regular file"))
+    return problems
+
+
 def _check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
     shard = folder.shards[index]
     path = folder.path / shard.path
-    if path.is_symlink() or not path.is_file():
+    if not path.is_file():
         return [_bad("LADD-002", shard.path, "no such file", f"the shard that {SHARDS_PATH} lists")]
-    size = path.stat().st_size
-    if size != shard.bytes:
-        return [_bad("LADD-003", shard.path, f"{size} bytes", f"{shard.bytes}, as {SHARDS_PATH} says")]
     try:
-        digest = sha256_file(path) if verify else shard.sha256
+        size, digest = path.stat().st_size, shard.sha256
+        if verify and size == shard.bytes:
+            digest = sha256_file(path)
     except OSError as error:
         return [_bad("LADD-002", shard.path, error.strerror or str(error), "a readable file")]
+    if size != shard.bytes:
+        return [_explain_change(folder, shard, f"{size} bytes", f"{shard.bytes}, as {SHARDS_PATH} says")]
     if digest != shard.sha256:
-        return [_bad("LADD-003", shard.path, f"sha256 {digest}", f"{shard.sha256}, as {SHARDS_PATH} says")]
-    return _check_footer(folder, index, shard)
+        return [_explain_change(folder, shard, f"sha256 {digest}", f"{shard.sha256}, as {SHARDS_PATH} says")]
+    return _check_footer(folder, index, shard, walk=verify)
 
 
-def _check_footer(folder: Folder, index: int, shard: Shard) -> list[Problem]:
+def _explain_change(folder: Folder, shard: Shard, found: str, expected: str) -> Problem:
+    """Return the problem of a shard that is not the listed one: rewritten, of another version, or damaged."""
     try:
-        footer = folder.container.read_footer(folder.path / shard.path)
+        if folder.edition == "parquet":
+            check_footer(folder.path / shard.path)
+        keys = folder.container.read_footer(folder.path / shard.path).keys
+    except ValueError:
+        return _bad("LADD-003", shard.path, f"{found} (damaged, or cut short)", expected)
+    if FOOTER_KEY not in keys:
+        return _bad("LADD-005", shard.path, f"{_REWRITTEN}; {found}", expected)
+    footer = _parse_footer(keys[FOOTER_KEY])
+    stated = footer.get("manifest_sha256") if isinstance(footer, dict) else None
+    if stated != hashlib.sha256((folder.path / MANIFEST_PATH).read_bytes()).hexdigest():
+        found = f"a shard of another version of this dataset, or of another; {found}"
+        return _bad("LADD-003", shard.path, found, expected)
+    return _bad("LADD-003", shard.path, f"{found} (damaged, or changed after it was written)", expected)
+
+
+def _check_footer(folder: Folder, index: int, shard: Shard, *, walk: bool) -> list[Problem]:
+    path = folder.path / shard.path
+    try:
+        if folder.edition == "parquet":
+            check_footer(path)
+        footer = folder.container.read_footer(path)
         if edited := _compare_manifests(folder, index, shard, footer.keys):  # else the shard is blamed for what follows
             return edited
-        folder.container.check_columns(folder.path / shard.path, folder.layout)
+        if FOOTER_KEY not in footer.keys:
+            return [_bad("LADD-005", shard.path, _REWRITTEN, "a shard written by this format's tools")]
+        folder.container.check_columns(path, folder.layout)
+        if folder.edition == "parquet":
+            check_pages(path, folder.layout, walk=walk)
     except ValueError as error:
-        return [_bad(clause_of(error), shard.path, str(error), "the columns of the manifest")]
+        return [_bad(clause_of(error), shard.path, str(error), "what the manifest and the format allow")]
     if footer.rows != shard.rows:
         return [_bad("LADD-021", shard.path, f"{footer.rows} rows", f"{shard.rows}, as {SHARDS_PATH} says")]
     features = folder.container.footer_features(folder.layout)
-    if features is not None and _parse(footer.keys.get(FEATURES_KEY, b"")) != features:
+    if features is not None and _parse_footer(footer.keys.get(FEATURES_KEY, b"")) != features:
         found = 'a footer key "huggingface" that is missing or has other features'
         return [_bad("LADD-006", shard.path, found, "the features of the manifest")]
-    if FOOTER_KEY not in footer.keys:
-        found = 'no footer key "ladd": other tools wrote this file'
-        return [_bad("LADD-005", shard.path, found, "a shard written by this format's tools")]
     return []
 
 
@@ -204,30 +256,31 @@ def _compare_manifests(folder: Folder, index: int, shard: Shard, keys: dict[byte
     """Compare the shard's own copy of the manifest, where it has one, with meta/ladd.json."""
     if FOOTER_KEY not in keys:
         return []
-    footer = _parse(keys[FOOTER_KEY])
+    footer = _parse_footer(keys[FOOTER_KEY])
     try:
-        manifest, digest, place = footer["manifest"], footer["manifest_sha256"], footer["shard"]
+        manifest, digest, place, version = (footer[key] for key in _FOOTER_FIELDS)
     except (KeyError, TypeError):
-        return [_bad("LADD-005", shard.path, 'a footer key "ladd" that cannot be read', "JSON of the spec")]
-    if place != {"index": index, "count": len(folder.shards)}:
-        return [_bad("LADD-005", shard.path, f"shard {place}", f"number {index} of {len(folder.shards)}")]
+        found = f'a footer key "ladd" that is no JSON object with {", ".join(_FOOTER_FIELDS)}'
+        return [_bad("LADD-005", shard.path, found, "all four")]
     data = (folder.path / MANIFEST_PATH).read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         where = _first_difference(manifest, parse_json_strictly(data))
         fix = f"{MANIFEST_PATH} was edited, or the shard is of another version. {_AGAIN}"
         found = f"a manifest that differs from the one in {shard.path} at {where}"
         return [Problem("LADD-005", MANIFEST_PATH, found, "the same manifest in every shard", fix)]
-    whole = {"spec_version": folder.manifest.spec_version, "shard": place, "manifest_sha256": digest}
-    if footer != {**whole, "manifest": parse_json_strictly(data)}:
-        found = f"a manifest other than that of {MANIFEST_PATH} under its digest, or an unknown key"
-        return [_bad("LADD-005", shard.path, found, f"a copy of {MANIFEST_PATH}")]
+    if place != {"index": index, "count": len(folder.shards)}:
+        return [_bad("LADD-005", shard.path, f"shard {place}", f"number {index} of {len(folder.shards)}")]
+    unknown = set(footer) - set(_FOOTER_FIELDS)
+    if manifest != parse_json_strictly(data) or version != folder.manifest.spec_version or unknown:
+        found = 'a footer key "ladd" whose manifest or spec_version is not that of its manifest_sha256'
+        return [_bad("LADD-005", shard.path, found, f"the content of {MANIFEST_PATH}")]
     return []
 
 
-def _parse(value: bytes) -> Any:
+def _parse_footer(value: bytes) -> Any:
     """Return a footer key's JSON, or None where it is none."""
     try:
-        return parse_json_strictly(value)
+        return parse_json_strictly(value, MAX_JSON_DEPTH + 1)
     except ValueError:
         return None
 
@@ -245,7 +298,9 @@ def _first_difference(left: object, right: object, path: str = "") -> str:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_limited(folder / name)
+    except LimitError as error:
+        raise DatasetError([_bad("LADD-080", name, str(error), "a metadata file of sensible size")]) from error
     except OSError as error:
         raise DatasetError([_bad("LADD-001", name, error.strerror or str(error), "a readable file")]) from error
 
@@ -255,10 +310,15 @@ def _parse_shard_list(data: bytes) -> ShardList:
         document = parse_json_strictly(data)
         shards = ShardList.model_validate_json(data)
     except ValidationError as error:
+        if error.error_count() > MAX_BREACHES:
+            found = f"{error.error_count()} breaches of its form"
+            raise DatasetError([_bad("LADD-004", SHARDS_PATH, found, "the form that the spec states")]) from None
         item = error.errors()[0]
         where = ".".join(str(step) for step in item["loc"])
         found = f"{where} = {str(item['input'])[:80]!r}"
         raise DatasetError([_bad("LADD-004", SHARDS_PATH, found, item["msg"])]) from error
+    except LimitError as error:
+        raise DatasetError([_bad("LADD-080", SHARDS_PATH, str(error), "a sensible document")]) from error
     except ValueError as error:
         raise DatasetError([_bad("LADD-004", SHARDS_PATH, f"invalid JSON ({error})", "JSON of the spec")]) from error
     if canonical_json(document) != data:

@@ -82,14 +82,15 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
             for group in range(file.num_row_groups) if row_groups is None else row_groups:
                 yield _from_table(file.read_row_group(group, columns=layout.column_names), layout)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"unreadable Parquet ({error})") from error
+        raise ValueError(f"unreadable Parquet ({' '.join(str(error).split())})") from error
 
 
 def check_columns(path: Path, layout: Layout) -> None:
     """Compare a shard's columns with the layout.
 
     Raises:
-        ValueError: names the first column that is missing, additional or of another type.
+        ShardError: names the first column that is missing, additional, of another type, required or out of
+            place; of clause LADD-030 for label columns.
     """
     compare_schemas(_read_metadata(path).schema.to_arrow_schema(), arrow_schema(layout))
 

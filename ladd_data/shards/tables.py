@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
+from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.types import Array, Columns
 
@@ -58,20 +59,33 @@ def from_labels(columns: dict[str, pa.Array], layout: Layout) -> tuple[list[str]
 
 
 def compare_schemas(found: pa.Schema, expected: pa.Schema) -> None:
-    """Compare a shard's columns with those it should have.
+    """Compare a shard's columns with the layout's.
 
     Raises:
-        ValueError: names the first column that is missing, additional or of another type.
+        ShardError: names the first column that is missing, additional, of another type, required or out of
+            place; of clause LADD-030 for label columns.
     """
     for field in expected:
+        clause = _clause(field.name)
         if field.name not in found.names:
-            raise ValueError(f'no column "{field.name}" (it has: {", ".join(found.names)})')
-        kind = found.field(field.name).type
-        if not kind.equals(field.type):
-            raise ValueError(f'column "{field.name}" of type {_say(kind)}, not {_say(field.type)}')
-    more = [name for name in found.names if name not in expected.names]
+            raise ShardError(clause, f'no column "{field.name}" (it has: {", ".join(found.names)})')
+        place = found.field(found.names.index(field.name))
+        if not place.type.equals(field.type):
+            raise ShardError(clause, f'column "{field.name}" of type {_say(place.type)}, not {_say(field.type)}')
+        if not place.nullable:
+            found_so = f'column "{field.name}" declared as required, which hides the features from readers'
+            raise ShardError("LADD-020", found_so)
+    more = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
     if more:
-        raise ValueError(f'an additional column "{more[0]}"')
+        raise ShardError(_clause(more[0]), f'an additional column "{more[0]}"')
+    if found.names != expected.names:
+        order = f"columns in the order {', '.join(found.names)}, not {', '.join(expected.names)}"
+        raise ShardError("LADD-020", order)
+
+
+def _clause(column: str) -> str:
+    """Return the clause that a column's absence or type breaks."""
+    return "LADD-030" if column.startswith(("dense_", "soft_", "view_")) else "LADD-020"
 
 
 def refuse_nulls(name: str, array: pa.Array) -> None:

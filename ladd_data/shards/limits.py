@@ -1,0 +1,213 @@
+"""What a Parquet shard may ask of its reader, checked before a page of it is decompressed.
+
+A few bytes can claim to be gigabytes: by what the footer counts, by a page's stated size, by a dictionary
+whose one entry stands for every row, by nulls. Each is compared here with what the columns can need
+(LADD-082), and each page must be plain and carry its checksum (LADD-083).
+
+The footer is read by our own reader: pyarrow's accessors end the process on some damaged ones (a column
+chunk too few, a size statistic of the wrong length: "terminate called", pyarrow 26; found by fuzzing).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from ladd_data.shards.container import ShardError
+from ladd_data.shards.layout import Layout
+from ladd_data.shards.thrift import BudgetError, CompactReader
+
+MAX_FOOTER_BYTES = 64 * 2**20
+MAX_FOOTER_VALUES = 500_000
+"""A shard of 13 row groups and 8 columns has about 5,000."""
+MAX_GROUP_BYTES = 128 * 2**20
+"""Decoded bytes of one row group; writers aim at a quarter of it."""
+
+_PAGE_HEADER_BYTES, _PAGE_HEADER_VALUES = 65536, 1000
+_DATA_PAGE = 0
+_PLAIN_ENCODINGS = {0: "PLAIN", 9: "BYTE_STREAM_SPLIT"}
+_WIDTH = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
+"""Bytes of a value, by Parquet's physical type: BOOLEAN, INT32, INT64, INT96, FLOAT, DOUBLE."""
+_UNCOMPRESSED, _OPTIONAL, _REPEATED = 0, 1, 2
+_CHUNK_FIELDS = {1, 2, 3, 4, 5, 6, 7}
+"""Of a ColumnChunk without encryption."""
+
+
+class _Chunk(NamedTuple):
+    """What a footer says of one column chunk: names, type and codec by number, counts and bytes."""
+
+    path: str
+    kind: int
+    codec: int
+    values: int
+    unpacked: int
+    stored: int
+    start: int
+    dictionary: bool
+
+
+class _RowGroup(NamedTuple):
+    rows: int
+    chunks: list[_Chunk]
+
+
+def _breach(found: str, clause: str = "LADD-020") -> ShardError:
+    return ShardError(clause, found)
+
+
+def check_footer(path: Path) -> None:
+    """Check that reading the footer, and any row group it lists, takes a bounded amount of memory.
+
+    Raises:
+        ShardError: names the limit that is broken, or says that this is no Parquet file.
+    """
+    for number, group in enumerate(_read_footer(path)[1]):
+        size = sum(max(chunk.unpacked, max(chunk.values, group.rows) * _width(chunk, 4)) for chunk in group.chunks)
+        if size > MAX_GROUP_BYTES:
+            found = f"row group {number} of {size} bytes, more than the {MAX_GROUP_BYTES} allowed"
+            raise _breach(found, "LADD-082")
+
+
+def check_pages(path: Path, layout: Layout, *, walk: bool = True) -> None:
+    """Compare what footer and page headers count with what the layout's columns can hold.
+
+    Args:
+        path: a shard whose footer was checked.
+        layout: its columns, which have been compared with the shard's.
+        walk: read every page header; False looks at the footer only.
+
+    Raises:
+        ShardError: a column chunk or page claims more than its columns can hold, a page is not plain, or
+            carries no checksum; says which.
+    """
+    total, groups = _read_footer(path)
+    rows = [group.rows for group in groups]
+    if sum(rows) != total or min(rows, default=1) < 1:
+        raise _breach(f"row groups of {rows[:20]} rows in a file of {total}", "LADD-082")
+    per_row = {name: math.prod(shape) for name, (shape, dtype) in layout.dense.items() if dtype != "bytes"}
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        for number, group in enumerate(groups):
+            for chunk in group.chunks:
+                where = f"row group {number}, column {chunk.path}"
+                values = group.rows * per_row.get(chunk.path.split(".")[0], 1)
+                _check_chunk(where, chunk, values, nested=values != group.rows)
+                if walk:
+                    _walk_pages(where, file, chunk, end)
+
+
+def _read_footer(path: Path) -> tuple[int, list[_RowGroup]]:
+    """Return a file's rows and its row groups."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size < 12 or os.pread(file.fileno(), 4, 0) != b"PAR1" or os.pread(file.fileno(), 4, size - 4) != b"PAR1":
+            raise _breach("bytes that are not a Parquet file")
+        length = int.from_bytes(os.pread(file.fileno(), 4, size - 8), "little")
+        if length > min(size - 12, MAX_FOOTER_BYTES):
+            raise _breach(f"a footer of {length} bytes in a file of {size}", "LADD-082")
+        data = os.pread(file.fileno(), length, size - 8 - length)
+    try:
+        footer = CompactReader(data, MAX_FOOTER_VALUES).read_struct()
+        levels = _leaf_levels(footer[2])
+        groups = [_read_group(group, levels) for group in footer[4]]
+        return _count(footer[3]), groups
+    except BudgetError as error:
+        raise _breach(f"a footer of more than {MAX_FOOTER_VALUES} values", "LADD-082") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise _breach(f"a Parquet footer that cannot be read ({error})") from error
+
+
+def _read_group(group: dict[int, Any], levels: list[tuple[int, int]]) -> _RowGroup:
+    """Return a row group whose column chunks are one per leaf of the schema, as every reader relies on."""
+    if len(group[1]) != len(levels):
+        raise ValueError(f"a row group of {len(group[1])} columns, not {len(levels)}")
+    return _RowGroup(_count(group[3]), [_read_chunk(*pair) for pair in zip(group[1], levels, strict=True)])
+
+
+def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> _Chunk:
+    meta = chunk[3]
+    if chunk.keys() - _CHUNK_FIELDS or 1 in chunk:
+        raise ValueError("a column chunk that is encrypted or in another file")
+    for field, level in zip((2, 3), levels, strict=True):  # histograms of repetition and definition levels
+        histogram = meta.get(16, {}).get(field, [])
+        if len(histogram) not in (0, level + 1):
+            raise ValueError(f"a histogram of {len(histogram)} levels, not {level + 1}")
+    name = b".".join(meta[3]).decode()
+    counts = (_count(meta[number]) for number in (1, 4, 5, 6, 7, 9))
+    kind, codec, values, unpacked, stored, start = counts
+    return _Chunk(name, kind, codec, values, unpacked, stored, start, dictionary=bool(meta.get(11)))
+
+
+def _leaf_levels(schema: list[dict[int, Any]]) -> list[tuple[int, int]]:
+    """Return each leaf's largest repetition and definition level, from the schema's flattened tree."""
+    levels: list[tuple[int, int]] = []
+    open_nodes: list[list[int]] = []  # [children to come, repetition, definition] of each node above
+    for number, element in enumerate(schema):
+        _, repetition, definition = open_nodes[-1] if open_nodes else (0, 0, 0)
+        kind = element.get(3, 0) if number else 0
+        repetition, definition = repetition + (kind == _REPEATED), definition + (kind in (_OPTIONAL, _REPEATED))
+        if open_nodes:
+            open_nodes[-1][0] -= 1
+        if element.get(5):
+            open_nodes.append([_count(element[5]), repetition, definition])
+        else:
+            levels.append((repetition, definition))
+        while open_nodes and open_nodes[-1][0] == 0:
+            open_nodes.pop()
+    return levels
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{str(value)[:40]} in place of a count")
+    return value
+
+
+def _width(chunk: _Chunk, otherwise: int) -> int:
+    return _WIDTH.get(chunk.kind, otherwise)
+
+
+def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> None:
+    """Compare a chunk with the values it can have; fewer in a list are nulls, which the reader names."""
+    if chunk.values > values or (chunk.values < values and not nested):
+        raise _breach(f"{where}: {chunk.values} values, not {values}", "LADD-082")
+    size = values * _width(chunk, 2)
+    if size > MAX_GROUP_BYTES:
+        raise _breach(f"{where}: values of {size} bytes, more than the {MAX_GROUP_BYTES} allowed", "LADD-082")
+    if chunk.path == "image.bytes" and chunk.codec != _UNCOMPRESSED:
+        found = f"{where}: compression around PNG files, which are compressed already"
+        raise _breach(found, "LADD-083")
+
+
+def _walk_pages(where: str, file: BinaryIO, chunk: _Chunk, end: int) -> None:
+    """Read the header of each page of a column chunk, and nothing of its content."""
+    position = chunk.start
+    if chunk.dictionary:
+        raise _breach(f"{where}: a dictionary, not plain values", "LADD-083")
+    stop, values, size = position + chunk.stored, 0, 0
+    if not 4 <= position <= stop <= end:
+        raise _breach(f"{where}: bytes {position} .. {stop} of a file of {end}", "LADD-082")
+    while position < stop:
+        reader = CompactReader(os.pread(file.fileno(), _PAGE_HEADER_BYTES, position), _PAGE_HEADER_VALUES)
+        try:
+            header = reader.read_struct()
+            page = header[5] if header[1] == _DATA_PAGE else header.get(8, {})
+            stored, unpacked, count = header[3], header[2], page.get(1, 0)
+            encoding = page.get(2 if header[1] == _DATA_PAGE else 4)
+            if not all(isinstance(number, int) for number in (stored, unpacked, count, encoding)):
+                raise ValueError("a size that is no number")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise _breach(f"{where}: a page header that cannot be read at byte {position} ({error})") from error
+        if encoding not in _PLAIN_ENCODINGS:
+            raise _breach(f"{where}: a dictionary or packed page, not plain values", "LADD-083")
+        if 4 not in header:
+            raise _breach(f"{where}: a page without a checksum", "LADD-083")
+        position += reader.position + stored
+        size, values = size + reader.position + unpacked, values + count
+        if min(stored, unpacked, count) < 0 or position > stop or size > chunk.unpacked:
+            found = f"{where}: a page of {unpacked} bytes in a column chunk of {chunk.unpacked}"
+            raise _breach(found, "LADD-082")
+    if values != chunk.values:
+        raise _breach(f"{where}: pages of {values} values, not {chunk.values}", "LADD-082")

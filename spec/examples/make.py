@@ -1,0 +1,48 @@
+"""Write the corpus: `python spec/examples/make.py`. A test fails when what is committed is not what this writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from invalid_files import CASES as WRONG_FILES
+from invalid_manifests import CASES as WRONG_MANIFESTS
+from invalid_records import CASES as WRONG_RECORDS
+from valid import CASES as VALID
+
+HERE = Path(__file__).parent
+INVALID = [*WRONG_FILES, *WRONG_MANIFESTS, *WRONG_RECORDS]
+LIBRARIES = ("numpy", "pillow", "pyarrow", "pyyaml")
+"""Whose versions show in the bytes: Parquet states its writer, and deflate and zstd may differ."""
+
+
+def made_with() -> dict[str, str]:
+    """Return the versions that decide the bytes."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def write_corpus(home: Path) -> None:
+    """Write all cases into two folders below `home`, and what they were made with."""
+    for kind, cases in (("valid", VALID), ("invalid", INVALID)):
+        for case in cases:
+            case.write(home / kind / case.name)
+    (home / "made-with.json").write_text(json.dumps(made_with(), indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Replace the committed corpus."""
+    with tempfile.TemporaryDirectory(dir=HERE) as temporary:
+        write_corpus(Path(temporary))
+        for name in ("valid", "invalid"):
+            shutil.rmtree(HERE / name, ignore_errors=True)
+            (Path(temporary) / name).rename(HERE / name)
+        (Path(temporary) / "made-with.json").rename(HERE / "made-with.json")
+    sys.stdout.write(f"{len(VALID)} valid and {len(INVALID)} invalid cases\n")
+
+
+if __name__ == "__main__":
+    main()
