@@ -28,7 +28,7 @@ def test_load_dataset_streams_the_same(labelled: Path, tmp_path: Path) -> None:
 d = datasets.load_dataset({str(labelled)!r}, streaming=True)['train']
 r = list(d)[5]
 print(r['image'].size, r['label'], numpy.array(r['dense_log_probs']).shape, d.features['label'].names)
-r = next(iter(d.with_format('numpy')))
+r = list(d.with_format('numpy'))[0]  # to the end: datasets 5.2 may abort at exit on a stream left half read
 print(r['image'].shape, r['dense_log_probs'].shape)"""
 
     assert run_plainly(code, tmp_path).splitlines() == [
