@@ -57,6 +57,12 @@ class Problem:
         return {**asdict(self), "file": self.file}
 
 
+def say_place(file: str, row: int | None, record: str | None) -> str:
+    """Return a `where`: the file, and the record's row in it and id as far as they are known."""
+    named = f' (id "{record}")' if record is not None else ""
+    return file if row is None else f"{file}, row {row}{named}"
+
+
 class DatasetError(LaddError):
     """A dataset folder breaks the format; `problems` holds every breach that was found."""
 

@@ -17,7 +17,7 @@ from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardEr
 from ladd_data.shards.images import PixelImages, decode_image
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_array, from_labels, to_array, to_batch
+from ladd_data.shards.tables import compare_schemas, from_array, from_labels, refuse_nulls, to_array, to_batch
 
 SUFFIX = ".arrow"
 HOLDS_PIXELS = True
@@ -84,7 +84,8 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
             batch.validate(full=True)
             _refuse_copies(batch, mapped)
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            pixels = from_array("image", columns["image"], layout.shape, "uint8")
+            refuse_nulls(columns)
+            pixels = from_array(columns["image"], layout.shape, "uint8")
             ids, labels, dense = from_labels(columns, layout)
             yield Records(ids, labels, PixelImages(pixels, layout.png), dense)
     except (pa.ArrowException, OSError) as error:

@@ -21,17 +21,28 @@ FEATURES_KEY = b"huggingface"
 
 
 class ShardError(ValueError):
-    """A shard that cannot be read as its container; `clause` is the rule of the spec that it breaks."""
+    """A shard that cannot be read as its container.
 
-    def __init__(self, clause: str, message: str) -> None:
-        """Keep the clause; the message says what was found."""
+    `clause` is the rule of the spec that it breaks; `row` (in its row group, from 0) and `record`, an id, say
+    where, if one record is at fault.
+    """
+
+    def __init__(self, clause: str, message: str, row: int | None = None, record: str | None = None) -> None:
+        """Keep the clause and the place; the message says what was found."""
         super().__init__(message)
-        self.clause = clause
+        self.clause, self.row, self.record = clause, row, record
 
 
 def clause_of(error: ValueError) -> str:
     """Return the clause that a reader's complaint is about."""
     return error.clause if isinstance(error, ShardError) else "LADD-020"
+
+
+def place_of(error: ValueError, first: int) -> tuple[int | None, str | None]:
+    """Return (row in the shard, id) of the record that a complaint is about; `first` is its group's first row."""
+    if isinstance(error, ShardError) and error.row is not None:
+        return first + error.row, error.record
+    return None, None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ladd_data.errors import DatasetError, Problem, UsageError
+from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.files import MAX_JSON_DEPTH, LimitError, canonical_json, parse_json_strictly, read_limited, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Digest, Manifest
 from ladd_data.manifest_json import MAX_BREACHES, parse_manifest
-from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Container, clause_of
+from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Container, clause_of, place_of
 from ladd_data.shards.editions import EDITIONS, find_container
 from ladd_data.shards.layout import Layout, Records, layout_of
 from ladd_data.shards.limits import check_footer, check_pages
@@ -30,6 +30,8 @@ from ladd_data.types import Edition
 SHARDS_PATH = "meta/shards.json"
 _AGAIN = "Download or write the dataset again."
 _REWRITTEN = 'no footer key "ladd": other tools (datasets, push_to_hub, a Parquet writer) have rewritten this file'
+_KEYS_CLAUSE: dict[Edition, str] = {"webdataset": "LADD-064", "arrow": "LADD-073"}
+"""Says where the keys stand, and is what a file without them breaks; in Parquet, LADD-005 and LADD-006 are."""
 _FOOTER_FIELDS = ("manifest", "manifest_sha256", "shard", "spec_version")
 _SHARD_PATH = re.compile(r"data/[A-Za-z0-9_.-]+")
 _T = TypeVar("_T")
@@ -92,7 +94,9 @@ class Folder:
                     yield shard, row, records
                     row += len(records)
             except ValueError as error:
-                raise DatasetError([_bad(clause_of(error), shard.path, str(error), "readable records")]) from error
+                place = place_of(error, row)
+                where, expected = say_place(shard.path, *place), "readable records"
+                raise DatasetError([Problem(clause_of(error), where, str(error), expected, _AGAIN, *place)]) from error
 
 
 def open_folder(path: Path, *, verify: bool = True) -> Folder:
@@ -216,10 +220,10 @@ def _explain_change(folder: Folder, shard: Shard, found: str, expected: str) -> 
         if folder.edition == "parquet":
             check_footer(folder.path / shard.path)
         keys = folder.container.read_footer(folder.path / shard.path).keys
-    except ValueError:
-        return _bad("LADD-003", shard.path, f"{found} (damaged, or cut short)", expected)
+    except ValueError as error:
+        return _bad("LADD-003", shard.path, f"{found} (damaged, cut short, or rewritten: {error})", expected)
     if FOOTER_KEY not in keys:
-        return _bad("LADD-005", shard.path, f"{_REWRITTEN}; {found}", expected)
+        return _bad(_KEYS_CLAUSE.get(folder.edition, "LADD-005"), shard.path, f"{_REWRITTEN}; {found}", expected)
     footer = _parse_footer(keys[FOOTER_KEY])
     stated = footer.get("manifest_sha256") if isinstance(footer, dict) else None
     if stated != hashlib.sha256((folder.path / MANIFEST_PATH).read_bytes()).hexdigest():
@@ -237,7 +241,8 @@ def _check_footer(folder: Folder, index: int, shard: Shard, *, walk: bool) -> li
         if edited := _compare_manifests(folder, index, shard, footer.keys):  # else the shard is blamed for what follows
             return edited
         if FOOTER_KEY not in footer.keys:
-            return [_bad("LADD-005", shard.path, _REWRITTEN, "a shard written by this format's tools")]
+            clause = _KEYS_CLAUSE.get(folder.edition, "LADD-005")
+            return [_bad(clause, shard.path, _REWRITTEN, "a shard written by this format's tools")]
         folder.container.check_columns(path, folder.layout)
         if folder.edition == "parquet":
             check_pages(path, folder.layout, walk=walk)
@@ -246,8 +251,11 @@ def _check_footer(folder: Folder, index: int, shard: Shard, *, walk: bool) -> li
     if footer.rows != shard.rows:
         return [_bad("LADD-021", shard.path, f"{footer.rows} rows", f"{shard.rows}, as {SHARDS_PATH} says")]
     features = folder.container.footer_features(folder.layout)
-    if features is not None and _parse_footer(footer.keys.get(FEATURES_KEY, b"")) != features:
-        found = 'a footer key "huggingface" that is missing or has other features'
+    if features is not None and FEATURES_KEY not in footer.keys:
+        clause = _KEYS_CLAUSE.get(folder.edition, "LADD-006")
+        return [_bad(clause, shard.path, 'no footer key "huggingface"', "the features of the manifest")]
+    if features is not None and _parse_footer(footer.keys[FEATURES_KEY]) != features:
+        found = 'a footer key "huggingface" with other features'
         return [_bad("LADD-006", shard.path, found, "the features of the manifest")]
     return []
 

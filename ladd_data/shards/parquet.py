@@ -135,8 +135,7 @@ def _from_table(table: pa.Table, layout: Layout) -> Records:
     for name in layout.column_names:
         array = table.column(name).combine_chunks()
         columns[name] = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    refuse_nulls(columns)
     images = columns["image"].field("bytes")
-    refuse_nulls("image", columns["image"])
-    refuse_nulls("image.bytes", images)
     ids, labels, dense = from_labels(columns, layout)
     return Records(ids, labels, images.to_pylist(), dense)

@@ -27,13 +27,8 @@ def to_array(values: Array, kind: pa.DataType) -> pa.Array:
     return _nest(pa.array(flat), kind)
 
 
-def from_array(name: str, array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
-    """Return a column as [rows, *shape], without a copy.
-
-    Raises:
-        ValueError: a value is null.
-    """
-    refuse_nulls(name, array)
+def from_array(array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
+    """Return a column without nulls as [rows, *shape], without a copy."""
     if dtype == "bytes":
         start = array.offset * shape[0]
         data = np.frombuffer(array.buffers()[1], np.uint8, len(array) * shape[0], start)
@@ -41,20 +36,13 @@ def from_array(name: str, array: pa.Array, shape: tuple[int, ...], dtype: str) -
     flat = array
     for _ in shape:
         flat = flat.flatten()
-        refuse_nulls(name, flat)
     values: Array = flat.to_numpy(zero_copy_only=dtype != "bool").reshape(len(array), *shape)
     return values
 
 
 def from_labels(columns: dict[str, pa.Array], layout: Layout) -> tuple[list[str], Array, Columns]:
-    """Return ids, labels (int64 [rows]) and label columns.
-
-    Raises:
-        ValueError: a value is null.
-    """
-    for name in ("label", "id"):
-        refuse_nulls(name, columns[name])
-    dense = {name: from_array(name, columns[name], shape, dtype) for name, (shape, dtype) in layout.dense.items()}
+    """Return ids, labels (int64 [rows]) and label columns, of columns without nulls."""
+    dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in layout.dense.items()}
     return columns["id"].to_pylist(), np.asarray(columns["label"].to_numpy(), np.int64), dense
 
 
@@ -88,10 +76,30 @@ def _clause(column: str) -> str:
     return "LADD-030" if column.startswith(("dense_", "soft_", "view_")) else "LADD-020"
 
 
-def refuse_nulls(name: str, array: pa.Array) -> None:
-    """Raise ValueError where a column holds a null."""
+def refuse_nulls(columns: dict[str, pa.Array]) -> None:
+    """Refuse columns that hold a null, on whatever level of their lists.
+
+    Raises:
+        ShardError: names column, row and id of the first.
+    """
+    for name, array in columns.items():
+        found = _first_null(array, name)
+        if found is not None:
+            row, where = found
+            raise ShardError("LADD-020", f'null in column "{where}"', row, columns["id"][row].as_py())
+
+
+def _first_null(array: pa.Array, name: str) -> tuple[int, str] | None:
+    """Return the first row of a column in which something is null, and the (inner) column's name."""
     if array.null_count:
-        raise ValueError(f'{array.null_count} null values in column "{name}"')
+        return array.is_null().index(True).as_py(), name
+    if pa.types.is_fixed_size_list(array.type):
+        inner = _first_null(array.flatten(), name)
+        return (inner[0] // array.type.list_size, name) if inner else None
+    if pa.types.is_struct(array.type):
+        parts = zip(array.type, array.flatten(), strict=True)
+        return next((found for field, part in parts if (found := _first_null(part, f"{name}.{field.name}"))), None)
+    return None
 
 
 def leaf_paths(schema: pa.Schema) -> list[str]:

@@ -6,22 +6,21 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ladd_data.digests import DigestMeter, Digests, digest_pixels
 from ladd_data.encodings.coding import decode_probs
-from ladd_data.errors import Problem
+from ladd_data.errors import Problem, say_place
 from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
 from ladd_data.png import PngSizeError
-from ladd_data.shards.container import clause_of
+from ladd_data.shards.container import clause_of, place_of
 from ladd_data.shards.folder import Folder, Shard
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import ID_PATTERN, Records, pick
 from ladd_data.types import F32, U8
 from ladd_data.validation.labels import Breach, check_labels
 from ladd_data.validation.report import AGAIN, Findings
-from ladd_data.validation.views import check_missing_views, check_soft, check_view_columns
+from ladd_data.validation.views import check_missing_views, check_soft, check_view_columns, lies_inside
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import RecordBox, box_of, reference_view
 
@@ -66,7 +65,7 @@ class RecordCheck:
                 if self.folder.edition == "parquet":
                     self._check_paths(shard)
             except ValueError as error:
-                place = (self.folder.edition == "parquet" and self._name_null(shard)) or Place(shard.path)
+                place = Place(shard.path, *place_of(error, row))
                 self._note(clause_of(error), place, str(error), "readable records")
                 self.complete = False
             count += row
@@ -100,7 +99,8 @@ class RecordCheck:
             self.digests.add(name, label, digest_pixels(pixels), records.dense, row)
             for golden in self.golden.pop(name, []):
                 box = box_of(records.dense, row, golden.view)
-                self._check_golden(place, golden, pixels, box, None if probs is None else probs[row])
+                if box is None or lies_inside(records.dense["view_box"][row, golden.view], *pixels.shape[1:]):
+                    self._check_golden(place, golden, pixels, box, None if probs is None else probs[row])
 
     def _decode(self, place: Place, stored: Sequence[bytes], row: int) -> U8 | None:
         images = self.manifest.images
@@ -147,6 +147,9 @@ class RecordCheck:
         top, prob = int(label.argmax()), float(label[golden.top_class])
         if not abs(prob - golden.top_prob) <= GOLDEN_PROB_TOLERANCE:
             found = f"class {top} on top and {prob:.4f} for class {golden.top_class} in view {golden.view}"
+            others = np.flatnonzero(np.abs(probs[:, golden.top_class] - golden.top_prob) <= GOLDEN_PROB_TOLERANCE)
+            if len(others) == 1:
+                found += f"; view {others[0]} has the label expected here, so the order of views may be another"
             self._note("LADD-043", place, found, f"class {golden.top_class} at {golden.top_prob:.4f}")
 
     def _check_paths(self, shard: Shard) -> None:
@@ -161,23 +164,6 @@ class RecordCheck:
                         place = Place(shard.path, row, name)
                         self._note("LADD-020", place, f"path {path!r}", f'"{name}.png"', "image.path")
                     row += 1
-
-    def _name_null(self, shard: Shard) -> Place | None:
-        """Return the first row in which a column is null, where one is."""
-        first = 0
-        try:
-            with pq.ParquetFile(self.folder.path / shard.path) as file:
-                for group in range(file.num_row_groups):
-                    table = file.read_row_group(group, columns=["id", "label", "image"])
-                    image = table.column("image").combine_chunks()
-                    for column in (table.column("id"), table.column("label"), image, image.field("bytes")):
-                        if column.null_count:
-                            row = pa.compute.index(column.is_null(), value=True).as_py()
-                            return Place(shard.path, first + row, table.column("id")[row].as_py())
-                    first += len(table)
-        except (pa.ArrowException, OSError, ValueError):
-            return None  # what was found when it was read says enough
-        return None
 
     def _check_totals(self) -> None:
         if not self.complete:
@@ -201,10 +187,7 @@ class RecordCheck:
         return Digests(self.manifest.images.digest, dense_digest, soft_digest, self.manifest.digest)
 
     def _note(self, clause: str, place: Place, found: str, expected: str, column: str = "") -> None:
-        where = place.file
-        if place.row is not None:
-            named = f' (id "{place.id}")' if place.id is not None else ""
-            where += f", row {place.row}{named}" + (f", {column}" if column else "")
+        where = say_place(*place) + (f", {column}" if column else "")
         self.findings.add(Problem(clause, where, found, expected, AGAIN, place.row, place.id))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ladd_data.manifest import Manifest
 from ladd_data.types import Array, Columns
@@ -14,23 +15,36 @@ SOFT_SUM_TOLERANCE = 1e-3
 
 
 def check_view_columns(manifest: Manifest, columns: Columns) -> Iterator[Breach]:
-    """Yield each box that does not lie in the image, and each missing view whose label is not the neutral one."""
+    """Yield the first box of each record that does not lie in the image."""
     height, width = manifest.images.height, manifest.images.width
     if "view_box" in columns:
-        boxes = columns["view_box"].astype(np.int64)  # [rows, views, (y, x, height, width)]
-        inside = (boxes[..., 2:] >= 1).all(-1) & (boxes[..., :2] + boxes[..., 2:] <= [height, width]).all(-1)
-        for row, view in np.argwhere(~inside):
-            found = f"box {boxes[row, view].tolist()} of view {view}"
-            yield Breach("LADD-044", int(row), "view_box", found, f"y, x, height, width inside {height}x{width}")
+        boxes = columns["view_box"]  # [rows, views, (y, x, height, width)]
+        for row, view in first_views(~lies_inside(boxes, height, width)):
+            found = f"box {boxes[row, view].tolist()}"
+            expected = f"y, x, height, width of at least one pixel inside {height}x{width}"
+            yield Breach("LADD-044", row, f"view_box, view {view}", found, expected)
+
+
+def lies_inside(boxes: Array, height: int, width: int) -> NDArray[np.bool_]:
+    """Return which boxes [..., (y, x, height, width)] have pixels, and have them inside the image."""
+    wide = boxes.astype(np.int64)
+    return np.asarray((wide[..., 2:] >= 1).all(-1) & (wide[..., :2] + wide[..., 2:] <= [height, width]).all(-1))
+
+
+def first_views(wrong: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield (row, first view) of each row of [rows, views] in which something is wrong."""
+    for row in np.flatnonzero(wrong.any(1)).tolist():
+        yield row, int(wrong[row].argmax())
 
 
 def check_missing_views(columns: Columns, probs: Array) -> Iterator[Breach]:
-    """Yield each missing view whose stored label is not uniform."""
+    """Yield the first missing view of each record whose stored label is not uniform."""
     if "view_present" not in columns:
         return
     off = np.abs(probs - 1 / probs.shape[-1]).max(-1) > 0.02 / probs.shape[-1] + 1e-6
-    for row, view in np.argwhere(off & ~columns["view_present"]):
-        yield Breach("LADD-045", int(row), "view_present", f"a label in missing view {view}", "the uniform one")
+    for row, view in first_views(off & ~columns["view_present"]):
+        found = f"a label that prefers class {int(probs[row, view].argmax())}, of a view that view_present calls missing"
+        yield Breach("LADD-045", row, f"view_present, view {view}", found, "the uniform distribution")
 
 
 def check_soft(manifest: Manifest, columns: Columns) -> Iterator[Breach]:
@@ -39,9 +53,12 @@ def check_soft(manifest: Manifest, columns: Columns) -> Iterator[Breach]:
         return
     name = f"soft_{manifest.soft.space}"
     values = columns[name].astype(np.float64)
-    for row in np.flatnonzero(~np.isfinite(values).all(-1)):
-        yield Breach("LADD-031", int(row), name, "NaN or infinity", "finite numbers")
+    finite = np.isfinite(values).all(-1)
+    for row in np.flatnonzero(~finite).tolist():
+        yield Breach("LADD-031", row, name, "NaN or infinity", "finite numbers")
     if manifest.soft.space == "probs":
-        wrong = (np.abs(values.sum(-1) - 1) > SOFT_SUM_TOLERANCE) | (values.min(-1) < 0)
-        for row in np.flatnonzero(wrong):
-            yield Breach("LADD-039", int(row), name, f"numbers that sum to {values[row].sum():.6g}", "probabilities")
+        sums, lowest = np.where(finite, values.T, 1 / values.shape[1]).sum(0), values.min(-1)
+        for row in np.flatnonzero(finite & ((np.abs(sums - 1) > SOFT_SUM_TOLERANCE) | (lowest < 0))).tolist():
+            low = lowest[row]
+            found = f"probabilities that sum to {sums[row]:.6g}" if low >= 0 else f"a probability of {low:.4g}"
+            yield Breach("LADD-039", row, name, found, "at least 0, summing to 1")

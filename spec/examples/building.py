@@ -16,19 +16,30 @@ from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.encodings.profiles import coding_of_encoding
 from ladd_data.errors import DatasetError
 from ladd_data.files import canonical_json, sha256_file
-from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Classes, Coding, Manifest, Normalization
+from ladd_data.manifest import (
+    MANIFEST_PATH,
+    SPEC_VERSION,
+    Boxes,
+    Classes,
+    Coding,
+    Full,
+    Grid,
+    Manifest,
+    Normalization,
+    count_views,
+)
 from ladd_data.manifest_json import parse_manifest
 from ladd_data.pixels import natural_affine
 from ladd_data.png import encode_png
 from ladd_data.shards.card import CARD_PATH, write_card
+from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
 from ladd_data.shards.layout import Layout, Records, layout_of
-from ladd_data.shards.parquet import ParquetWriter, read_footer
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.types import U8
-from ladd_data.views.geometry import grid
+from ladd_data.types import U8, Columns, Edition
+from ladd_data.views.geometry import grid, random_box
 from ladd_data.views.golden import digest_view
-from ladd_data.views.reference import reference_view
+from ladd_data.views.reference import box_of, reference_view
 
 Document = dict[str, Any]
 NAMES = ("ant", "bee", "cat")
@@ -46,11 +57,20 @@ class Plan:
     width: int = 8
     n: int = 3
     ratio: str = "5/8"
+    kind: Full | Boxes | None = None  # None: a grid of n and ratio
+    present: bool = False
+    soft: Literal["probs", "logits", "targets"] | None = None
+    edition: Edition = "parquet"
     png: Literal["stored", "small"] = "stored"
     whitening: Literal["none", "zca"] = "none"
     mode: Literal["none", "clip", "range"] = "clip"
     rows_per_shard: int = 100
     rows_per_group: int = 100
+
+    @property
+    def views(self) -> Grid | Full | Boxes:
+        """The views that the dense labels belong to."""
+        return self.kind or grid(self.n, self.ratio)
 
 
 LABELLED = Plan(coding=coding_of_encoding("float16", len(NAMES)))
@@ -78,12 +98,32 @@ def make_draft(plan: Plan) -> Draft:
     ids = [f"{number:06d}" for number in range(plan.count)]
     labels = np.arange(plan.count, dtype=np.int64) % len(plan.classes)
     images = [encode_png(image, plan.png) for image in pixels]
-    dense = {}
+    dense: Columns = {}
     if plan.coding is not None:
-        logits = generator.integers(-12, 13, (plan.count, plan.n**2, len(plan.classes))) / 4
-        dense = encode_labels(logits.astype(np.float32), plan.coding)
+        logits = generator.integers(-12, 13, (plan.count, count_views(plan.views), len(plan.classes))) / 4
+        dense = _view_columns(plan)
+        if plan.present:
+            logits[~dense["view_present"]] = 0
+        dense |= encode_labels(logits.astype(np.float32), plan.coding)
+    if plan.soft is not None:
+        values = np.eye(len(plan.classes), dtype=np.float32)[labels] / 2 + np.float32(0.5 / len(plan.classes))
+        dense = {f"soft_{plan.soft}": values if plan.soft == "probs" else values * 8 - 3} | dense
     records = Records(ids, labels, images, dense)
     return Draft(plan, records, pixels, _document(plan, records, pixels))
+
+
+def _view_columns(plan: Plan) -> Columns:
+    """Return what differs from record to record: boxes that are drawn, and every third view missing."""
+    columns: Columns = {}
+    rows, count = range(plan.count), count_views(plan.views)
+    if isinstance(plan.views, Boxes):
+        drawn = [[random_box(7, row, view, plan.height, plan.width, 0.3) for view in range(count)] for row in rows]
+        columns["view_box"] = np.array([[[b.y, b.x, b.height, b.width] for b, _ in row] for row in drawn], np.uint16)
+        if plan.views.flip:
+            columns["view_flip"] = np.array([[flip for _, flip in row] for row in drawn], np.bool_)
+    if plan.present:
+        columns["view_present"] = np.add.outer(np.arange(plan.count), np.arange(count)) % 3 < 2
+    return columns
 
 
 def write_draft(draft: Draft, folder: Path, state: Callable[[Document], object] = lambda document: None) -> None:
@@ -103,17 +143,20 @@ def write_draft(draft: Draft, folder: Path, state: Callable[[Document], object] 
     count = len(draft.records)
     rows = min(draft.plan.rows_per_shard, count)
     plan = ShardPlan(count, -(-count // rows), rows, draft.plan.rows_per_group)
-    writer = ParquetWriter(folder, draft.layout, plan)
+    edition = draft.plan.edition
+    writer = find_container(edition).open_writer(folder, draft.layout, plan)
     writer.add(draft.records)
     paths = writer.close(content)
     (folder / MANIFEST_PATH).write_bytes(content)
-    seal(folder, paths, draft.document["spec_version"])
+    seal(folder, paths, draft.document["spec_version"], edition)
     stored = sum((folder / path).stat().st_size for path in paths)
     size = sum(map(len, draft.records.images)) + sum(values.nbytes for values in draft.records.dense.values())
-    (folder / CARD_PATH).write_text(write_card(_readable(content) or honest, "parquet", size, stored), encoding="utf-8")
+    (folder / CARD_PATH).write_text(write_card(_readable(content) or honest, edition, size, stored), encoding="utf-8")
 
 
-def seal(folder: Path, paths: list[str] | None = None, version: str = SPEC_VERSION) -> None:
+def seal(
+    folder: Path, paths: list[str] | None = None, version: str = SPEC_VERSION, edition: Edition = "parquet"
+) -> None:
     """Write the shard list anew, with the sizes, checksums and rows that the shards now have."""
     if paths is None:
         paths = [shard["path"] for shard in json.loads((folder / SHARDS_PATH).read_bytes())["shards"]]
@@ -122,11 +165,11 @@ def seal(folder: Path, paths: list[str] | None = None, version: str = SPEC_VERSI
             path=path,
             bytes=(folder / path).stat().st_size,
             sha256=sha256_file(folder / path),
-            rows=max(1, read_footer(folder / path).rows),
+            rows=max(1, find_container(edition).read_footer(folder / path).rows),
         )
         for path in paths
     ]
-    (folder / SHARDS_PATH).write_bytes(dump_shard_list(version, "parquet", shards))
+    (folder / SHARDS_PATH).write_bytes(dump_shard_list(version, edition, shards))
 
 
 def _readable(content: bytes) -> Manifest | None:
@@ -148,6 +191,8 @@ def _put_digests(draft: Draft) -> None:
     document["images"]["digest"], document["digest"] = found.images, found.dataset
     if document.get("labels"):
         document["labels"]["digest"] = found.labels
+    if document.get("soft"):
+        document["soft"]["digest"] = found.soft
 
 
 def _document(plan: Plan, records: Records, pixels: U8) -> Document:
@@ -185,17 +230,20 @@ def _document(plan: Plan, records: Records, pixels: U8) -> Document:
     if plan.coding is not None:
         document["labels"] = _labels(plan, plan.coding, records, pixels)
         document["recipe"].update(loss="ladd", view_reduction="sum", source="LADD Eq. 5")
+    if plan.soft is not None:
+        document["soft"] = {"space": plan.soft, "digest": "0" * 64}
     full: Document = json.loads(Manifest.model_validate_json(json.dumps(document)).model_dump_json())
     return full
 
 
 def _labels(plan: Plan, coding: Coding, records: Records, pixels: U8) -> Document:
-    views, classes = grid(plan.n, plan.ratio), len(plan.classes)
+    views, classes = plan.views, len(plan.classes)
     probs = decode_probs(records.dense, coding, classes)
     golden = []
-    for row, view in ((0, min(1, plan.n**2 - 1)), (len(records) - 1, plan.n**2 // 2)):
+    count = count_views(views)
+    for row, view in ((0, min(1, count - 1)), (len(records) - 1, count // 2)):
         top = int(probs[row, view].argmax())
-        cut = digest_view(reference_view(views, pixels[row], view))
+        cut = digest_view(reference_view(views, pixels[row], view, box_of(records.dense, row, view)))
         prob = round(float(probs[row, view, top]), 4)
         golden.append({"id": records.ids[row], "view": view, "pixels": cut, "top_class": top, "top_prob": prob})
     labeler = {
@@ -214,6 +262,7 @@ def _labels(plan: Plan, coding: Coding, records: Records, pixels: U8) -> Documen
     }
     return {
         "views": views.model_dump(mode="json"),
+        "present": plan.present,
         "coding": coding.model_dump(mode="json"),
         "certificate": {"mean_tv": 0.001, "max_tv": 0.002, "mean_kl": 0.001, "max_kl": 0.002, "top1_agreement": 1.0},
         "labeler": labeler,

@@ -323,7 +323,7 @@ COLUMNS = [
     columns("dense-transposed", "LADD-030", "Classes before views.", transpose),
     columns("null-label", "LADD-020", "A record without label.", null("label", 2), at(SHARD, 2)),
     columns("null-image", "LADD-020", "A record without image.", null("image", 1), at(SHARD, 1)),
-    columns("null-dense", "LADD-020", "A record without soft labels.", null("dense_log_probs", 1)),
+    columns("null-dense", "LADD-020", "A record without soft labels.", null("dense_log_probs", 1), at(SHARD, 1)),
     columns("null-id", "LADD-020", "A record without id.", null("id", 3), {"file": SHARD, "row": 3}),
 ]
 

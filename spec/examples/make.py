@@ -12,10 +12,11 @@ from pathlib import Path
 from invalid_files import CASES as WRONG_FILES
 from invalid_manifests import CASES as WRONG_MANIFESTS
 from invalid_records import CASES as WRONG_RECORDS
+from invalid_views import CASES as WRONG_VIEWS
 from valid import CASES as VALID
 
 HERE = Path(__file__).parent
-INVALID = [*WRONG_FILES, *WRONG_MANIFESTS, *WRONG_RECORDS]
+INVALID = [*WRONG_FILES, *WRONG_MANIFESTS, *WRONG_RECORDS, *WRONG_VIEWS]
 LIBRARIES = ("numpy", "pillow", "pyarrow", "pyyaml")
 """Whose versions show in the bytes: Parquet states its writer, and deflate and zstd may differ."""
 
