@@ -18,8 +18,9 @@ from valid import CASES as VALID
 
 from ladd_data.dataset import load
 from ladd_data.encodings.profiles import ENCODINGS
-from ladd_data.errors import LaddError
+from ladd_data.errors import DatasetError, LaddError
 from ladd_data.manifest_json import parse_manifest
+from ladd_data.shards.editions import EDITIONS
 from ladd_data.validation import validate
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ def test_there_are_enough_cases_and_they_are_small() -> None:
     sizes = [len(content) for content in files(CORPUS).values()]
 
     assert len(VALID) >= 20 and len(make.INVALID) >= 60
-    assert sum(sizes) < 3_000_000
+    assert sum(sizes) < 6_000_000 and max(sizes) < 200_000
     assert len({case.name for case in [*VALID, *make.INVALID]}) == len(CASES)
 
 
@@ -105,6 +106,73 @@ def test_every_encoding_has_a_valid_case() -> None:
         assert coding.model_copy(update={"k": None}) in codings, name
     assert {coding.space for coding in codings} == {"probs", "log_probs", "logits"}
     assert "bfloat16" in {coding.dtype for coding in codings}
+
+
+def test_every_edition_kind_of_views_and_of_soft_labels_has_a_valid_case() -> None:
+    seen: set[object] = set()
+    for case in CASES:
+        if case.parent.name == "valid":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                manifest = parse_manifest((case / "set" / "meta" / "ladd.json").read_bytes())
+            edition = json.loads((case / "set" / "meta" / "shards.json").read_bytes())["edition"]
+            labels, soft = manifest.labels, manifest.soft
+            views = labels.views if labels else None
+            seen.add(soft and soft.space)
+            seen.add((edition, views and views.kind, bool(labels and labels.present), getattr(views, "flip", False)))
+
+    assert {"probs", "logits", "targets"} <= seen
+    for edition in EDITIONS:
+        kinds = {(edition, None, False, False), (edition, "full", False, False), (edition, "boxes", False, True)}
+        assert kinds | {(edition, "grid", False, False), (edition, "grid", True, False)} <= seen
+    assert {("parquet", "boxes", False, False), ("parquet", "boxes", True, False)} <= seen
+
+
+CAUSES = {
+    "columns-swapped": "columns in the order image, id, label",
+    "label-99": "label 99",
+    "classes-one-more": "halffloat[3][9], not halffloat[4][9]",
+    "classes-one-more-without-labels": 'key "huggingface" with other features',
+    "dense-transposed": "halffloat[9][3], not halffloat[3][9]",
+    "dense-views-column-major": "view 3 has the label expected here",
+    "probs-in-float16": "float16 probabilities underflow",
+    "dense-sum-below-one": "probabilities that sum to 0.149",
+    "soft-sum": "probabilities that sum to 1.83",
+    "shard-rewritten": "other tools (datasets, push_to_hub, a Parquet writer) have rewritten this file",
+    "tar-rewritten": "rewritten: no PAX global header",
+    "image-of-other-size": "16x8",
+    "image-with-alpha": "colour type 6",
+    "image-of-a-palette": "colour type 3",
+    "shards-of-two-versions": "a shard of another version",
+    "shards-of-two-versions-and-listed": "a shard of another version",
+    "shard-twice": "shard {'index': 0",
+    "list-shard-twice": "more than once",
+    "shard-copied": "a file 'data/part-0.parquet' that meta/shards.json does not list",
+    "shard-renamed": "a file 'data/part-0.parquet' that meta/shards.json does not list",
+    "shard-empty": "0 bytes",
+    "ids-exchanged": "records of digest",
+    "dense-nan": "NaN",
+    "soft-nan": "NaN",
+    "null-dense": 'null in column "dense_log_probs"',
+    "arrow-null-pixel": 'null in column "image"',
+    "tar-mtime": "first in mtime",
+    "tar-compressed": "compressed tar",
+    "arrow-compressed": "compressed",
+}
+"""Mistakes that people make, and the words by which the report names the cause."""
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_a_common_mistake_is_reported_with_its_cause(name: str) -> None:
+    assert CAUSES[name] in judge(CORPUS / "invalid" / name / "set")["problems"][0]["found"]
+
+
+@pytest.mark.parametrize("name", ["null-dense", "null-label", "arrow-null-image", "arrow-null-pixel"])
+def test_reading_a_null_names_the_row_and_the_id_too(name: str) -> None:
+    row = json.loads((CORPUS / "invalid" / name / "expected.json").read_bytes())["problems"][0]["where"]["row"]
+
+    with pytest.raises(DatasetError, match=rf'row {row} \(id "00000{row}"\): found null in column'):
+        _ = load(CORPUS / "invalid" / name / "set").arrays
 
 
 def test_every_problem_says_where_what_and_what_to_do() -> None:

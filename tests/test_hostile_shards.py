@@ -246,7 +246,7 @@ BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "no global header": (lambda data: data[unpack_start(data) :], "LADD-064"),
     "huge global header": (lambda data: tar_header("././@PaxHeader", 2**33 - 1, b"g") + data[BLOCK:], "LADD-064"),
     "huge member": (lambda data: resize(data, 2**33 - 1), "LADD-060"),
-    "gzip": (lambda data: __import__("gzip").compress(data), "LADD-064"),
+    "gzip": (lambda data: __import__("gzip").compress(data), "LADD-060"),
 }
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -141,7 +142,10 @@ def read_metadata(path: Path) -> Folder:
     if shards.spec_version != manifest.spec_version:
         found = f"spec version {shards.spec_version}"
         raise DatasetError([_bad("LADD-004", SHARDS_PATH, found, f"{manifest.spec_version}, as in {MANIFEST_PATH}")])
-    return Folder(path, manifest, layout_of(manifest), shards.edition, shards.shards)
+    folder = Folder(path, manifest, layout_of(manifest), shards.edition, shards.shards)
+    if wrong := _check_entries(folder):
+        raise DatasetError(wrong)
+    return folder
 
 
 def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
@@ -152,7 +156,10 @@ def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
 def check_shards(folder: Folder, *, verify: bool) -> list[list[Problem]]:
     """Compare each shard with the shard list and the manifest; one list of problems per shard."""
     with ThreadPoolExecutor(4) as pool:
-        return list(pool.map(lambda index: _check_shard(folder, index, verify), range(len(folder.shards))))
+        found = list(pool.map(lambda index: _check_shard(folder, index, verify), range(len(folder.shards))))
+    if all(found):
+        return found
+    return [_blame_shard(shard, problems) for shard, problems in zip(folder.shards, found, strict=True)]
 
 
 def dump_shard_list(spec_version: str, edition: Edition, shards: list[Shard]) -> bytes:
@@ -170,14 +177,21 @@ def check_list(folder: Folder) -> list[Problem]:
         where = path if _SHARD_PATH.fullmatch(path) else "data"  # a hostile name stays inside quotes
         found = f"a file {path!r} that {SHARDS_PATH} does not list"
         problems.append(_bad("LADD-002", where, found, "only listed files"))
-    for path in sorted({path for path in listed if listed.count(path) > 1}) if len(set(listed)) < len(listed) else []:
-        problems.append(_bad("LADD-002", SHARDS_PATH, f'"{path}" more than once', "each shard once"))
-    for path in sorted({path for path in listed if not path.endswith(folder.container.SUFFIX)}):
-        expected = f"{folder.container.SUFFIX}, as its edition is {folder.edition}"
-        problems.append(_bad("LADD-004", SHARDS_PATH, f"the shard {path}", expected))
     rows, count = sum(shard.rows for shard in folder.shards), folder.manifest.images.count
     if rows != count:
         problems.append(_bad("LADD-021", SHARDS_PATH, f"{rows} rows in all", f"{count}, as {MANIFEST_PATH} says"))
+    return problems
+
+
+def _check_entries(folder: Folder) -> list[Problem]:
+    """Check what the shard list says without a look at the files."""
+    problems = []
+    listed = Counter(shard.path for shard in folder.shards)
+    for path in sorted(path for path, count in listed.items() if count > 1):
+        problems.append(_bad("LADD-002", SHARDS_PATH, f'"{path}" more than once', "each shard once"))
+    for path in sorted(path for path in listed if not path.endswith(folder.container.SUFFIX)):
+        expected = f"{folder.container.SUFFIX}, as its edition is {folder.edition}"
+        problems.append(_bad("LADD-004", SHARDS_PATH, f"the shard {path}", expected))
     return problems
 
 
@@ -230,6 +244,17 @@ def _explain_change(folder: Folder, shard: Shard, found: str, expected: str) -> 
         found = f"a shard of another version of this dataset, or of another; {found}"
         return _bad("LADD-003", shard.path, found, expected)
     return _bad("LADD-003", shard.path, f"{found} (damaged, or changed after it was written)", expected)
+
+
+def _blame_shard(shard: Shard, problems: list[Problem]) -> list[Problem]:
+    """Move the blame for differing manifests to the shard; for where another shard agrees with meta/ladd.json."""
+    another = "a shard of another version of this dataset, or of another:"
+    return [
+        replace(problem, where=shard.path, found=f"{another} {problem.found}", fix=_AGAIN)
+        if (problem.clause, problem.where) == ("LADD-005", MANIFEST_PATH)
+        else problem
+        for problem in problems
+    ]
 
 
 def _check_footer(folder: Folder, index: int, shard: Shard, *, walk: bool) -> list[Problem]:

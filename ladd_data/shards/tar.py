@@ -25,6 +25,22 @@ META_NAME = "././@PaxHeader"
 MAX_META_BYTES = MAX_JSON_BYTES + 4096
 _NAME = re.compile(r"((?!__)[A-Za-z0-9_-]{1,64})\.(png|cls|[a-z0-9_]{1,30}\.npy)")
 """Other readers skip names that begin with two underscores (datasets, webdataset); a header has room for 100."""
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+"""What files of gzip, bzip2, xz and zstd begin with."""
+_FIELDS = {
+    0: "name",
+    100: "mode",
+    108: "uid",
+    116: "gid",
+    124: "size",
+    136: "mtime",
+    148: "checksum",
+    156: "type",
+    157: "link",
+    257: "magic",
+    265: "owner's names, device or prefix",
+}
+"""Where the fields of a header begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +114,8 @@ def read_meta(file: BinaryIO) -> tuple[bytes, int]:
         ShardError: the tar does not begin with that global header.
     """
     block = _read(file, 0, BLOCK)
+    if block.startswith(_COMPRESSED):
+        raise ShardError("LADD-060", "a compressed tar")
     size = _size_of(block)
     if size > MAX_META_BYTES or block != tar_header(META_NAME, size, b"g"):
         raise ShardError("LADD-064", "no PAX global header of this format at the start: other tools wrote this file")
@@ -116,7 +134,7 @@ def walk_members(file: BinaryIO, at: int) -> Iterator[Member]:
     """
     length = file.seek(0, 2)
     while (member := read_member(file, at)) is not None:
-        if member.next + len(END) > length:
+        if member.next > length:
             raise ShardError("LADD-060", f'member "{member.name}" of {member.size} bytes, more than the file has')
         yield member
         at = member.next
@@ -141,7 +159,8 @@ def read_member(file: BinaryIO, at: int) -> Member | None:
         raise ShardError("LADD-060", f'member "{name}" of type {block[156:157]!r}, not a file')
     size = _size_of(block)
     if block != tar_header(name, size):
-        raise ShardError("LADD-060", f'member "{name}" with another header than it may have')
+        field = _first_difference(block, tar_header(name, size))
+        raise ShardError("LADD-060", f'member "{name}" with another header than it may have, first in {field}')
     return Member(found[1], found[2], at + BLOCK, size)
 
 
@@ -162,6 +181,13 @@ def padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
+def _first_difference(block: bytes, wanted: bytes) -> str:
+    """Return the field in which two headers differ; the checksum, which follows every other, only where it is alone."""
+    places = [place for place in range(BLOCK) if block[place] != wanted[place]]
+    place = next((place for place in places if not 148 <= place < 156), places[0])
+    return next(name for start, name in reversed(_FIELDS.items()) if start <= place)
+
+
 def _size_of(block: bytes) -> int:
     digits = block[124:135]
     return int(digits, 8) if re.fullmatch(rb"[0-7]{11}", digits) else 0
@@ -174,5 +200,5 @@ def _read(file: BinaryIO, at: int, size: int) -> bytes:
     except OSError as error:
         raise ShardError("LADD-060", f"unreadable tar ({error})") from error
     if len(data) != size:
-        raise ShardError("LADD-060", "a tar that breaks off")
+        raise ShardError("LADD-060", f"a tar that breaks off at byte {at + len(data)}, without its end")
     return data

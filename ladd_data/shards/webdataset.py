@@ -251,11 +251,12 @@ def _read_group(file: BinaryIO, layout: Layout, at: int, rows: int) -> Records:
         image, label, *rest = _read_members(file, layout, at)
         ids.append(image.record)
         images.append(read_content(file, image))
-        labels.append(_parse_label(image.record, read_content(file, label)))
+        labels.append(_parse_label(label.name, read_content(file, label), row))
         for (name, values), member in zip(dense.items(), rest, strict=True):
             content = read_content(file, member)
             if not content.startswith(headers[name]):
-                raise ShardError("LADD-063", f'member "{member.name}" with another npy header')
+                found = f'member "{member.name}" with another npy header than {headers[name][10:].rstrip().decode()}'
+                raise ShardError("LADD-063", found, row, image.record)
             flat = np.frombuffer(content, values.dtype.newbyteorder("<"), offset=len(headers[name]))
             values[row] = flat.reshape(values.shape[1:])
         at = (rest or [label])[-1].next
@@ -266,9 +267,10 @@ def _empty(rows: int, shape: tuple[int, ...], dtype: str) -> Array:
     return np.empty((rows, *shape), "uint8" if dtype == "bytes" else dtype)
 
 
-def _parse_label(record: str, text: bytes) -> int:
+def _parse_label(name: str, text: bytes, row: int) -> int:
     if not re.fullmatch(rb"0|-?[1-9][0-9]{0,17}", text):
-        raise ShardError("LADD-063", f'member "{record}.cls" of {text[:20]!r}, which is no decimal number')
+        found = f'member "{name}" of {text[:20]!r}, which is no decimal number'
+        raise ShardError("LADD-063", found, row, name.removesuffix(".cls"))
     return int(text)
 
 

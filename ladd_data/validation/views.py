@@ -43,7 +43,9 @@ def check_missing_views(columns: Columns, probs: Array) -> Iterator[Breach]:
         return
     off = np.abs(probs - 1 / probs.shape[-1]).max(-1) > 0.02 / probs.shape[-1] + 1e-6
     for row, view in first_views(off & ~columns["view_present"]):
-        found = f"a label that prefers class {int(probs[row, view].argmax())}, of a view that view_present calls missing"
+        found = (
+            f"a label that prefers class {int(probs[row, view].argmax())}, of a view that view_present calls missing"
+        )
         yield Breach("LADD-045", row, f"view_present, view {view}", found, "the uniform distribution")
 
 

@@ -47,6 +47,11 @@ def prefer(draft: Draft) -> None:
     draft.records.dense["dense_log_probs"][1, 4] = np.log([0.7, 0.2, 0.1])
 
 
+def prefer_in_q8(draft: Draft) -> None:
+    """The same in q8."""
+    draft.records.dense["dense_q8"][1, 12:15], draft.records.dense["dense_q8_scale"][1, 4] = (0, 40, 80), 0.05
+
+
 def deny(draft: Draft) -> None:
     """Call views missing that have labels."""
     draft.records.dense["view_present"][2] = False
@@ -107,7 +112,7 @@ VIEWS = [
         "missing-view-with-a-label-in-q8",
         "LADD-045",
         "The same in q8.",
-        put("dense_q8", (1, slice(12, 15)), (0, 40, 80)),
+        prefer_in_q8,
         1,
         plan_of("q8", present=True),
     ),

@@ -9,14 +9,25 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from invalid_arrows import CASES as WRONG_ARROWS
 from invalid_files import CASES as WRONG_FILES
 from invalid_manifests import CASES as WRONG_MANIFESTS
 from invalid_records import CASES as WRONG_RECORDS
+from invalid_tars import CASES as WRONG_TARS
+from invalid_versions import CASES as WRONG_VERSIONS
 from invalid_views import CASES as WRONG_VIEWS
 from valid import CASES as VALID
 
 HERE = Path(__file__).parent
-INVALID = [*WRONG_FILES, *WRONG_MANIFESTS, *WRONG_RECORDS, *WRONG_VIEWS]
+INVALID = [
+    *WRONG_FILES,
+    *WRONG_MANIFESTS,
+    *WRONG_RECORDS,
+    *WRONG_VIEWS,
+    *WRONG_TARS,
+    *WRONG_ARROWS,
+    *WRONG_VERSIONS,
+]
 LIBRARIES = ("numpy", "pillow", "pyarrow", "pyyaml")
 """Whose versions show in the bytes: Parquet states its writer, and deflate and zstd may differ."""
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from building import LABELLED, Document, Draft, Plan
-from cases import CARD, Case, drop, plan_of, set_to, swap
+from cases import CARD, SHARD, SHARDS, Case, drop, plan_of, set_to, swap
 
 from ladd_data.encodings.profiles import ENCODINGS
-from ladd_data.manifest import Coding
+from ladd_data.manifest import Boxes, Coding, Full
+from ladd_data.types import Edition
 
 PLAIN = Plan()
+PRUNED = replace(LABELLED, present=True)
+SPACES: tuple[Literal["probs", "logits", "targets"], ...] = ("probs", "logits", "targets")
 
 
 def rename(draft: Draft) -> None:
@@ -57,6 +61,23 @@ def more_card(folder: Path) -> None:
         file.write("\n## Notes\n\nMade by hand.\n")
 
 
+def name_shard(folder: Path) -> None:
+    """Give the shard a name of one's own."""
+    (folder / SHARD).rename(folder / "data/train-of_mine.v1.parquet")
+    swap(SHARDS, SHARD, "data/train-of_mine.v1.parquet")(folder)
+
+
+def outermost(draft: Draft) -> None:
+    """Make boxes, but for golden views, of one pixel in the last corner, and of the whole image."""
+    draft.records.dense["view_box"][1, 0] = (7, 7, 1, 1)
+    draft.records.dense["view_box"][1, 1] = (0, 0, 8, 8)
+
+
+def leave_all(draft: Draft) -> None:
+    """Call every view present; the uniform labels of some are labels then."""
+    draft.records.dense["view_present"][:] = True
+
+
 def name_classes(draft: Draft) -> None:
     """Give the classes ids, and names beyond ASCII."""
     names = {"names": ["Ameise", "蜂", "chat"], "ids": ["n1", "n2", "n3"], "source": "imagenet-1k"}
@@ -79,6 +100,33 @@ CODINGS = {
     "float16-without-logz": Coding(),
     "compact": Coding(encoding="q4"),
 }
+
+BOXES = replace(LABELLED, kind=Boxes(count=3))
+EDITIONS: dict[Edition, str] = {"webdataset": "tar", "arrow": "arrow"}
+
+
+def in_edition(edition: Edition, short: str) -> list[Case]:
+    """Return the cases of one of the other editions."""
+
+    def case(name: str, about: str, plan: Plan, state: Callable[[Document], object] = lambda document: None) -> Case:
+        return Case(f"{short}-{name}", about, replace(plan, edition=edition, count=plan.count // 2), state=state)
+
+    return [
+        case("unlabelled", "Images and hard labels.", PLAIN),
+        case("greyscale", "One channel.", replace(PLAIN, channels=1)),
+        case("not-square", "Images wider than high.", replace(PLAIN, width=12)),
+        case("png-small", "Deflated PNG files, or pixels that were in some.", replace(PLAIN, png="small")),
+        *(case(f"labels-{name}", f"Dense labels in the encoding {name}.", plan_of(name)) for name in ENCODINGS),
+        case("several-shards", "Shards of two records and one.", replace(LABELLED, rows_per_shard=2, count=6)),
+        case("several-groups", "Groups of two records and one.", replace(LABELLED, rows_per_group=2, count=6)),
+        case("one-record", "One record.", replace(LABELLED, count=2, classes=("ant", "bee"))),
+        case("full-view", "The whole image as the one view.", replace(LABELLED, kind=Full())),
+        case("boxes-flipped", "Boxes, some mirrored.", replace(BOXES, kind=Boxes(count=3, flip=True))),
+        case("views-missing", "Views that are missing.", replace(LABELLED, present=True, count=8)),
+        case("soft-probs", "Whole-image labels beside dense ones.", replace(LABELLED, soft="probs")),
+        case("newer-minor-version", "A version to come, with keys not known yet.", LABELLED, is_newer),
+    ]
+
 
 CASES = [
     Case("unlabelled", "Four images, no dense labels.", PLAIN),
@@ -135,5 +183,23 @@ CASES = [
     Case("newer-minor-version", "A version to come, with keys not known yet.", state=is_newer),
     Case("optional-fields-absent", "Nothing that may be left out.", PLAIN, state=without_optional),
     Case("extensions", "Vendor data.", state=set_to("extensions", {"acme": {"batch": 7, "notes": [None, "x"]}})),
+    Case("shard-of-another-name", "A name of one's own, listed, with a card that finds it.", PLAIN, after=name_shard),
+    Case("full-view", "The whole image as the one view.", replace(LABELLED, kind=Full())),
+    Case("boxes", "Three boxes a record.", BOXES),
+    Case("boxes-flipped", "Three boxes a record, some mirrored.", replace(BOXES, kind=Boxes(count=3, flip=True))),
+    Case("boxes-missing", "Boxes, some of them missing.", replace(BOXES, present=True)),
+    Case("box-of-one-pixel", "The least box and the largest.", BOXES, outermost),
+    *(
+        Case(
+            f"views-missing-{name}",
+            f"A third of a grid's views is missing, in the encoding {name}.",
+            plan_of(name, present=True),
+        )
+        for name in ("float32", "float16", "q8", "q4", "topk")
+    ),
+    Case("views-missing-none", "A list of which none is missing.", PRUNED, leave_all),
+    *(Case(f"soft-{space}", f"Whole-image soft {space}.", replace(PLAIN, soft=space)) for space in SPACES),
+    Case("soft-and-dense", "Whole-image soft labels and dense ones.", replace(LABELLED, soft="logits")),
+    *(case for edition, short in EDITIONS.items() for case in in_edition(edition, short)),
     Case("card-with-more", "A card with a field and a section added by hand.", after=more_card),
 ]
