@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ladd_data.errors import DatasetError, Problem, UsageError
+from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
@@ -22,6 +22,7 @@ from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Columns, Record
 from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.geometry import lies_inside
 
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
 """Types that torch computes with, for the columns that say where views lie."""
@@ -123,13 +124,13 @@ class Dataset:
 
         Raises:
             UsageError: the dataset has no dense labels, so no views are defined; or `index` is missing.
+            DatasetError: a record's box does not lie in the image.
         """
         maker = self._maker(images.device)
         given: dict[str, Tensor] = {}
         if isinstance(maker.spec, Boxes) and index is not None:
             rows = torch.as_tensor(index, dtype=torch.int64).cpu().numpy()
-            boxes = pick(self.arrays.dense, ("view_box", "view_flip"))
-            given = {name: torch.from_numpy(values[rows].astype(_PLAIN[name])) for name, values in boxes.items()}
+            given = {name: torch.from_numpy(values[rows].astype(_PLAIN[name])) for name, values in self._boxes.items()}
             given = {name: values.to(images.device) for name, values in given.items()}
         cut = maker(
             images if images.dim() == 4 else images[None],
@@ -194,6 +195,23 @@ class Dataset:
             rows = [self._decode(records, row, shard) for row in range(len(records))]
             yield shard, first, records, np.stack(rows)
             first += len(records)
+
+    @cached_property
+    def _boxes(self) -> Columns:
+        """Where each record's views lie; checked, as nothing else keeps a wrong box from a device's memory."""
+        columns = pick(self.arrays.dense, ("view_box", "view_flip"))
+        boxes, images = columns["view_box"], self.manifest.images
+        outside = ~lies_inside(boxes, images.height, images.width)
+        if not outside.any():
+            return columns
+        row, view = np.argwhere(outside)[0].tolist()
+        shard = next(group[1] for group in reversed(self._groups) if group[0] <= row)
+        first = min(start for start, other, _ in self._groups if other is shard)
+        name = self.arrays.ids[row]
+        where = f"{say_place(shard.path, row - first, name)}, view_box, view {view}"
+        found, expected = f"box {boxes[row, view].tolist()}", f"one inside {images.height}x{images.width}"
+        fix = "Download the dataset again."
+        raise DatasetError([Problem("LADD-044", where, found, expected, fix, row - first, name)])
 
     @cached_property
     def _groups(self) -> list[tuple[int, Shard, int]]:

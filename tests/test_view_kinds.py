@@ -23,6 +23,7 @@ from ladd_data.views.device import ViewMaker
 from ladd_data.views.geometry import random_box
 from ladd_data.views.reference import RecordBox, reference_view
 
+CORPUS = Path(__file__).parents[1] / "spec" / "examples"
 NETWORK = Network(name="convnet-d3", width=8, classes=3, channels=3, size=32)
 
 
@@ -141,6 +142,15 @@ def test_a_box_that_leaves_the_image_and_a_label_in_a_missing_view_are_named(hom
     ]
 
     assert [(breach.clause, breach.row) for breach in breaches] == [("LADD-044", 1), ("LADD-045", 0)]
+
+
+@pytest.mark.parametrize("case", ["box-beyond-the-right-edge", "box-of-no-height", "box-of-negative-place"])
+def test_a_box_outside_the_image_is_named_before_it_is_cut(case: str) -> None:
+    dataset = ladd.load(CORPUS / "invalid" / case / "set")
+    batch = next(iter(dataset.loader(4)))
+
+    with pytest.raises(ladd.DatasetError, match=r'row 2 \(id "000002"\), view_box, view 1: found box.*LADD-044'):
+        dataset.views(batch.image, index=batch.index)
 
 
 def test_a_grid_as_boxes_gives_the_same_views() -> None:

@@ -20,7 +20,8 @@ from ladd_data.shards.layout import ID_PATTERN, Records, pick
 from ladd_data.types import F32, U8
 from ladd_data.validation.labels import Breach, check_labels
 from ladd_data.validation.report import AGAIN, Findings
-from ladd_data.validation.views import check_missing_views, check_soft, check_view_columns, lies_inside
+from ladd_data.validation.views import check_missing_views, check_soft, check_view_columns
+from ladd_data.views.geometry import lies_inside
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import RecordBox, box_of, reference_view
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ladd_data.manifest import Manifest
 from ladd_data.types import Array, Columns
 from ladd_data.validation.labels import Breach
+from ladd_data.views.geometry import lies_inside
 
 SOFT_SUM_TOLERANCE = 1e-3
 
@@ -23,12 +24,6 @@ def check_view_columns(manifest: Manifest, columns: Columns) -> Iterator[Breach]
             found = f"box {boxes[row, view].tolist()}"
             expected = f"y, x, height, width of at least one pixel inside {height}x{width}"
             yield Breach("LADD-044", row, f"view_box, view {view}", found, expected)
-
-
-def lies_inside(boxes: Array, height: int, width: int) -> NDArray[np.bool_]:
-    """Return which boxes [..., (y, x, height, width)] have pixels, and have them inside the image."""
-    wide = boxes.astype(np.int64)
-    return np.asarray((wide[..., 2:] >= 1).all(-1) & (wide[..., :2] + wide[..., 2:] <= [height, width]).all(-1))
 
 
 def first_views(wrong: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:

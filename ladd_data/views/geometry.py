@@ -14,10 +14,11 @@ from functools import lru_cache
 from math import floor, gcd
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ladd_data.errors import UsageError
 from ladd_data.manifest import Boxes, Full, Grid
-from ladd_data.types import I64
+from ladd_data.types import I64, Array
 
 FLOAT32_BITS = 24
 PIXEL_BITS = 8
@@ -109,6 +110,12 @@ def is_exact_in_float32(spec: Grid, height: int, width: int) -> bool:
             return False
         bits += denominator.bit_length() - 1
     return bits <= FLOAT32_BITS
+
+
+def lies_inside(stated: Array, height: int, width: int) -> NDArray[np.bool_]:
+    """Return which boxes, [..., (y, x, height, width)], have pixels, and have them inside the image (LADD-044)."""
+    wide = stated.astype(np.int64)
+    return np.asarray((wide[..., 2:] >= 1).all(-1) & (wide[..., :2] + wide[..., 2:] <= [height, width]).all(-1))
 
 
 def say_views(views: Grid | Full | Boxes) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
+import bz2
 import io
 import json
-import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,10 +58,17 @@ def npy(
 
     def change(data: bytes) -> bytes:
         file = io.BytesIO()
-        np.lib.format.write_array(file, array, version, allow_pickle)
+        np.lib.format.write_array(file, array, version)
         return file.getvalue()
 
     return change
+
+
+def pickled(data: bytes) -> bytes:
+    """Return an npy of objects, which are stored as a pickle."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (9, 3)})
+    return (file.getvalue() + PICKLE).ljust(len(data), b"\0")
 
 
 def values(data: bytes) -> np.ndarray[Any, Any]:
@@ -135,15 +141,8 @@ def spoil(folder: Path) -> None:
     (folder / TAR).write_bytes(flip(b"IDAT", 40)((folder / TAR).read_bytes()))
 
 
-class Opened:
-    """An object whose pickle would open a file; no reader may make it."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return what unpickling would call."""
-        return (open, ("pickle-was-run", "w"))
-
-
-PICKLED = np.array([Opened()] * 27, object).reshape(9, 3)
+PICKLE = b"cio\nopen\n(S'pickle-was-run'\nS'w'\ntR."
+"""Would make a file where a reader unpickled it; bytes, as what `pickle` writes depends on the Python version."""
 TYPE = 156
 HEADERS = [
     member("mtime", "LADD-060", "A time of writing.", header(1, 136, b"%011o" % 1)),
@@ -167,7 +166,7 @@ HEADERS = [
     raw("cut-short", "LADD-060", "The last 1500 bytes are missing.", lambda data: data[:-1500]),
     member("member-of-8-gibibytes", "LADD-060", "A member that claims 8 GiB.", huge),
     raw("empty", "LADD-060", "No bytes.", lambda data: b""),
-    raw("compressed", "LADD-060", "gzip around the tar.", lambda data: gzip.compress(data, mtime=0)),
+    raw("compressed", "LADD-060", "bzip2 around the tar.", bz2.compress),
 ]
 
 NAMES = [
@@ -181,7 +180,7 @@ NAMES = [
     member("id-of-two-underscores", "LADD-061", "An id that readers skip.", name(1, "__0.png")),
     member("upper-case", "LADD-061", "PNG in capitals.", name(1, "000000.PNG")),
     member("jpeg", "LADD-061", "A JPEG file's name.", name(1, "000000.jpg")),
-    member("pickle", "LADD-061", "A pickle.", insert(3, "000000.pickle", pickle.dumps(Opened(), 4))),
+    member("pickle", "LADD-061", "A pickle.", insert(3, "000000.pickle", PICKLE)),
     member("json", "LADD-061", "A member of one's own.", insert(3, "000000.json", b"{}")),
 ]
 
@@ -243,7 +242,7 @@ CONTENTS = [
         npy=True,
     ),
     record("npy-version-2", "LADD-063", "npy 2.0.", content(NPY, lambda d: npy(values(d), (2, 0))(d)), npy=True),
-    member("npy-pickled", "LADD-063", "Pickled objects.", content(NPY, npy(PICKLED, allow_pickle=True)), npy=True),
+    record("npy-pickled", "LADD-063", "Pickled objects.", content(NPY, pickled), npy=True),
     member("npy-cut-short", "LADD-063", "Two bytes less.", content(NPY, lambda data: data[:-2]), npy=True),
     record(
         "npy-header-spaced",
