@@ -162,9 +162,9 @@ def main() -> None:
             f"{count:>9}{row['megabytes']:>9.0f}{row['encode']:>9.1f}{row['write']:>9.1f}{row['validate']:>10.1f}"
             f"{total:>10.2f}{row['peak_mib']:>10.0f}"
         )
-    print("\nCPU microseconds a record, each step alone:")
+    print("\nCPU microseconds a record, each step alone, and their share of all that the last count took a record:")
     for name, micros in time_parts(options.size, options.png).items():
-        print(f"  {name:28}{micros:9.1f}")
+        print(f"  {name:28}{micros:9.1f}{micros / total / 1000:8.1%}")
 
 
 if __name__ == "__main__":

@@ -178,4 +178,3 @@ def _compare(found: pa.Schema, layout: Layout) -> None:
         compare_schemas(found, arrow_schema(layout))
     except ValueError as error:
         raise ShardError("LADD-071", str(error)) from error
-
