@@ -42,7 +42,7 @@ BLOCK = 500
 def make_block(start: int, size: int, png: PngKind) -> tuple[Records, U8]:
     """Return BLOCK records: one block of noise, shifted, so that making it costs next to nothing."""
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (BLOCK, 3, size, size), np.uint8) + np.uint8(start // BLOCK)
+    pixels = generator.integers(0, 256, (BLOCK, 3, size, size), np.uint8) + np.uint8(start // BLOCK % 256)
     logits = generator.normal(0, 3, (BLOCK, 25, 10)).astype(np.float32)
     ids = [f"{number:07d}" for number in range(start, start + BLOCK)]
     images = [encode_png(image, png) for image in pixels]

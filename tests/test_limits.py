@@ -193,6 +193,16 @@ def shared_text_first(data: bytes) -> bytes:
     return data[:8] + share_text(10**6, 5000) + bytes(8) + data[-10 - int.from_bytes(data[-10:-6], "little") :]
 
 
+def many_columns(data: bytes) -> bytes:
+    """Return an Arrow file with a hundred thousand columns of one name."""
+
+    def change(table: pa.Table) -> pa.Table:
+        fields = [*table.schema, *[pa.field("label", pa.int64())] * 100_000]
+        return pa.schema(fields, metadata=table.schema.metadata).empty_table()
+
+    return write_arrow(data, change)
+
+
 PIXELS = 2 * 3 * 8 * 8
 ARROW: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "nothing": (write_arrow, ""),
@@ -205,6 +215,7 @@ ARROW: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a column of 60 levels": (deep_column(60), "LADD-082"),
     "a manifest of a million levels": (deep_key, "LADD-005"),
     "one text 5,000 times": (shared_text_first, "LADD-082"),
+    "a hundred thousand columns": (many_columns, "LADD-082"),
     "a footer of 2 GiB": (lambda data: put(data, len(data) - 10, b"\xff\xff\xff\x7f"), "LADD-082"),
     "a message of 2 GiB": (
         lambda data: put(write_arrow(data), blocks_of(write_arrow(data))[0] + 8, b"\xf8\xff\xff\x7f"),
@@ -361,6 +372,19 @@ def test_a_parquet_footer_with_an_arrow_schema_of_gigabytes_costs_no_memory(buil
     peak, clauses = measure(folder)
 
     assert peak < PEAK_MIB and clauses == {"LADD-082"}
+
+
+def test_a_parquet_shard_of_tens_of_thousands_of_columns_is_refused_quickly(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(VALID / "unlabelled" / "set", tmp_path / "set"))
+    with pq.ParquetFile(shard_of(folder)) as file:
+        keys, fields = dict(file.metadata.metadata), [*file.schema_arrow, *[pa.field("label", pa.int64())] * 30_000]
+    with pq.ParquetWriter(shard_of(folder), pa.schema(fields), store_schema=False) as writer:
+        writer.add_key_value_metadata({key: value for key, value in keys.items() if key != b"ARROW:schema"})
+    seal(folder)
+
+    peak, clauses = measure(folder)
+
+    assert peak < PEAK_MIB and clauses == {"LADD-020"}
 
 
 def varint(number: int) -> bytes:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from ladd_data.shards import layout as parquet_layout
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardError, ShardWriter, compact_json
 from ladd_data.shards.images import PixelImages, decode_image
-from ladd_data.shards.ipc import START, Batch, check_batches, read_batches
+from ladd_data.shards.ipc import START, read_batches
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.shards.tables import compare_schemas, from_array, from_labels, to_array, to_batch
@@ -97,9 +97,8 @@ def check_columns(path: Path, layout: Layout) -> None:
         ValueError: names the first column that is missing, additional or of another type, or the first batch
             that is compressed or claims other lengths than its columns take.
     """
-    reader, batches = _open(path)
-    _compare(reader.schema, layout)
-    check_batches(batches, arrow_schema(layout))
+    _compare(_open(path)[0].schema, layout)
+    read_batches(path, arrow_schema(layout))
 
 
 def read_footer(path: Path) -> Footer:
@@ -108,13 +107,13 @@ def read_footer(path: Path) -> Footer:
     Raises:
         ValueError: not a readable Arrow file.
     """
-    reader, batches = _open(path)
-    return Footer(dict(reader.schema.metadata or {}), sum(batch.rows for batch in batches))
+    reader, rows = _open(path)
+    return Footer(dict(reader.schema.metadata or {}), sum(rows))
 
 
 def read_group_sizes(path: Path, layout: Layout) -> list[int]:
     """Return the number of rows of each batch."""
-    return [batch.rows for batch in read_batches(path)]
+    return read_batches(path)
 
 
 def column_bytes(path: Path) -> dict[str, int]:
@@ -160,15 +159,15 @@ def _map(path: Path) -> pa.Buffer:
         return file.read_buffer()  # the file itself, not a copy; it stays mapped as long as anything points into it
 
 
-def _open(path: Path) -> tuple[pa.RecordBatchFileReader, list[Batch]]:
-    """Open a shard whose footer and batches have been checked, and return it with what its batches say."""
-    batches = read_batches(path)
+def _open(path: Path) -> tuple[pa.RecordBatchFileReader, list[int]]:
+    """Open a shard whose footer and batches have been checked, and return it with the rows of each batch."""
+    rows = read_batches(path)
     try:
         mapped = _map(path)
         reader = pa.ipc.open_file(mapped)
         if not pa.ipc.read_schema(mapped.slice(START)).equals(reader.schema, check_metadata=True):
             raise ShardError("LADD-070", "another schema at the start than in the footer")
-        return reader, batches
+        return reader, rows
     except (pa.ArrowException, OSError) as error:
         raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
 

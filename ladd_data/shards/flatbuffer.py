@@ -23,6 +23,8 @@ class BudgetError(ValueError):
 class Table:
     """A table at a place in the data; fields are asked for by number, and are absent where the writer left them out."""
 
+    __slots__ = ("_data", "_depth", "_fields", "_position", "_size", "_spend")
+
     def __init__(self, data: bytes, position: int, spend: Callable[[int, int], None], depth: int = 0) -> None:
         """Look at the table at `position`; `spend(values, text bytes)` raises BudgetError when that is too much."""
         if depth > MAX_DEPTH:

@@ -21,6 +21,10 @@ from ladd_data.shards.container import MAX_FOOTER_BYTES, MAX_FOOTER_VALUES, MAX_
 from ladd_data.shards.flatbuffer import BudgetError, Table, read_root
 
 _MAGIC = b"ARROW1"
+MAX_FIELDS = 1000
+"""Of a schema, nested ones included; a dataset's has about 30."""
+MAX_BATCH_BYTES = 2**20
+"""Of a batch's message, which takes 16 bytes for each field and buffer, whatever their length."""
 START = 8
 """Where the schema is that stream readers see; file readers take the footer's."""
 _SCHEMA, _RECORD_BATCH = 1, 3
@@ -41,7 +45,7 @@ class Block(NamedTuple):
         return self.start + self.head + self.body
 
 
-class Batch(NamedTuple):
+class _Batch(NamedTuple):
     """What a batch's message says: rows, (length, nulls) of each field, (offset, length) of each buffer."""
 
     rows: int
@@ -49,8 +53,13 @@ class Batch(NamedTuple):
     buffers: list[tuple[int, int]]
 
 
-def read_batches(path: Path) -> list[Batch]:
-    """Check the footer, the schema before it and every batch's message, and return what the messages say.
+def read_batches(path: Path, schema: pa.Schema | None = None) -> list[int]:
+    """Check the footer, the schema before it and every batch's message, and return the rows of each batch.
+
+    Args:
+        path: a shard.
+        schema: the columns it must have, compared with each batch's lengths, so that no array outgrows its
+            buffer; None looks at what can be said without.
 
     Raises:
         ShardError: this is no Arrow file, or it has what its readers would pay for: names it.
@@ -60,7 +69,13 @@ def read_batches(path: Path) -> list[Batch]:
         prefix = os.pread(file.fileno(), 8, START)
         length = min(int.from_bytes(prefix[4:], "little"), MAX_FOOTER_BYTES)
         _read_schema(prefix + os.pread(file.fileno(), length, START + len(prefix)))
-        return [_read_batch(file.fileno(), f"record batch {number}", block) for number, block in enumerate(blocks)]
+        rows = []
+        for number, block in enumerate(blocks):
+            batch = _read_batch(file.fileno(), f"record batch {number}", block)
+            if schema is not None:
+                _check_batch(f"record batch {number}", batch, schema)
+            rows.append(batch.rows)
+        return rows
 
 
 def check_schema(data: bytes) -> None:
@@ -80,39 +95,33 @@ def _blaming_metadata() -> Iterator[None]:
     except OSError as error:
         raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
     except BudgetError as error:
-        raise ShardError("LADD-082", f"Arrow metadata that stand for more than they are ({error})") from error
+        raise ShardError("LADD-082", f"Arrow metadata beyond the limits ({error})") from error
     except ShardError:
         raise
     except ValueError as error:
         raise ShardError("LADD-070", f"Arrow metadata that cannot be read ({error})") from error
 
 
-def check_batches(batches: list[Batch], schema: pa.Schema) -> None:
-    """Compare each batch's lengths with what the columns of `schema` take, so that no array outgrows its buffer.
-
-    Raises:
-        ShardError: names the batch and the column.
-    """
-    for number, batch in enumerate(batches):
-        where = f"record batch {number}"
-        size = sum(batch.rows * _row_bits(field.type) for field in schema) // 8
-        if size > MAX_GROUP_BYTES:
-            raise ShardError("LADD-082", f"{where} of {size} bytes, more than the {MAX_GROUP_BYTES} allowed")
-        expected = [(field.name, *node) for field in schema for node in _nodes(field.type, batch.rows)]
-        sizes = sum(len(sizes) for _, _, sizes in expected)
-        if len(batch.nodes) != len(expected) or len(batch.buffers) != sizes:
-            found = f"{len(batch.nodes)} fields and {len(batch.buffers)} buffers, not {len(expected)} and {sizes}"
-            raise ShardError("LADD-071", f"{where}: {found}")
-        buffers = iter(batch.buffers)
-        for (length, nulls), (column, values, least) in zip(batch.nodes, expected, strict=True):
-            if length != values:
-                raise ShardError("LADD-082", f'{where}, column "{column}": {length} values, not {values}')
-            for place, wanted in enumerate(least):
-                found_size = next(buffers)[1]
-                absent = place == 0 and not nulls and not found_size  # without nulls there need be no list of them
-                if found_size < wanted and not absent:
-                    found = f"a buffer of {found_size} bytes for {values} values, which take {wanted}"
-                    raise ShardError("LADD-082", f'{where}, column "{column}": {found}')
+def _check_batch(where: str, batch: _Batch, schema: pa.Schema) -> None:
+    """Compare a batch's lengths with what the columns take."""
+    size = sum(batch.rows * _row_bits(field.type) for field in schema) // 8
+    if size > MAX_GROUP_BYTES:
+        raise ShardError("LADD-082", f"{where} of {size} bytes, more than the {MAX_GROUP_BYTES} allowed")
+    expected = [(field.name, *node) for field in schema for node in _nodes(field.type, batch.rows)]
+    count = sum(len(sizes) for _, _, sizes in expected)
+    if len(batch.nodes) != len(expected) or len(batch.buffers) != count:
+        found = f"{len(batch.nodes)} fields and {len(batch.buffers)} buffers, not {len(expected)} and {count}"
+        raise ShardError("LADD-071", f"{where}: {found}")
+    buffers = iter(batch.buffers)
+    for (length, nulls), (column, values, sizes) in zip(batch.nodes, expected, strict=True):
+        if length != values:
+            raise ShardError("LADD-082", f'{where}, column "{column}": {length} values, not {values}')
+        for place, wanted in enumerate(sizes):
+            found_size = next(buffers)[1]
+            absent = place == 0 and not nulls and not found_size  # without nulls there need be no list of them
+            if found_size < wanted and not absent:
+                found = f"a buffer of {found_size} bytes for {values} values, which take {wanted}"
+                raise ShardError("LADD-082", f'{where}, column "{column}": {found}')
 
 
 def _read_blocks(file: int) -> list[Block]:
@@ -161,9 +170,11 @@ def _visit_schema(schema: Table) -> None:
     if schema.number(0, "<h"):
         raise ShardError("LADD-072", "big-endian values")
     _visit_texts(schema.tables(2))
-    fields = schema.tables(1)
+    fields, left = schema.tables(1), MAX_FIELDS
     while fields:
-        field = fields.pop()
+        field, left = fields.pop(), left - 1
+        if left < 0:
+            raise BudgetError(f"a schema of more than {MAX_FIELDS} fields")
         field.skip_text(0)
         kind = field.table(3)
         if kind is not None and field.number(2, "<B") == _TIMESTAMP:
@@ -180,9 +191,9 @@ def _visit_texts(pairs: list[Table]) -> None:
         pair.skip_text(1)
 
 
-def _read_batch(file: int, where: str, block: Block) -> Batch:
+def _read_batch(file: int, where: str, block: Block) -> _Batch:
     """Read a batch's message: not compressed, every buffer inside of the body, none twice."""
-    if block.head > MAX_FOOTER_BYTES:
+    if block.head > MAX_BATCH_BYTES:
         raise ShardError("LADD-082", f"{where}: metadata of {block.head} bytes")
     data = os.pread(file, block.head, block.start)
     if data[:4] != _CONTINUATION or int.from_bytes(data[4:8], "little") != block.head - 8:
@@ -207,7 +218,7 @@ def _read_batch(file: int, where: str, block: Block) -> Batch:
             found = f"a buffer at bytes {offset} .. {offset + length}, expected inside {end} .. {block.body}"
             raise ShardError("LADD-082", f"{where}: {found}")
         end = offset + length
-    return Batch(rows, nodes, buffers)
+    return _Batch(rows, nodes, buffers)
 
 
 def _nodes(kind: pa.DataType, values: int) -> Iterator[tuple[int, list[int]]]:
