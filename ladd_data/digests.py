@@ -45,7 +45,7 @@ class Digests:
 
 
 class DigestMeter:
-    """Collects what the lines of each record need, in any order; 170 bytes of memory a record and its id."""
+    """Collects what the lines of each record need, in any order; about 150 bytes of memory a record."""
 
     def __init__(self, classes: Classes) -> None:
         """Start at no records, with the class list that the dataset digest is bound to."""
@@ -70,7 +70,10 @@ class DigestMeter:
         self._labels.append(label)
         self._pixels += bytes.fromhex(pixels)
         self._dense += bytes.fromhex(digest_columns(dense, row)) if dense else _ABSENT
-        self._soft += bytes.fromhex(digest_columns(soft, row)) if soft else _ABSENT
+        if soft and not self._soft:
+            self._soft = bytearray(_ABSENT) * (len(self._ids) - 1)  # of the records before, which had none
+        if soft or self._soft:
+            self._soft += bytes.fromhex(digest_columns(soft, row)) if soft else _ABSENT
 
     def result(self) -> Digests:
         """Return the digests over everything added."""
@@ -104,7 +107,7 @@ class DigestMeter:
 def _say(digests: bytearray, number: int) -> str:
     """Return one of the digests that lie one after the other as a line says it."""
     digest = digests[number * len(_ABSENT) : (number + 1) * len(_ABSENT)]
-    return "-" if digest == _ABSENT else digest.hex()
+    return digest.hex() if any(digest) else "-"
 
 
 def _digest_lines(lines: Iterable[str]) -> str:
