@@ -2,15 +2,14 @@
 
     python benchmarks/format.py [--records 20000 100000] [--size 128] [--png stored]
 
-Synthetic noise-like images with 25 views of 10 classes. Each count runs in a process of its own, so that
-its peak memory is its own. The shares of PNG, hashing and zstd are timed apart on the same data.
+Synthetic noise-like images with 25 views of 10 classes. Writing and validating run in processes of
+their own, so that each peak of memory is its own. The shares of PNG, hashing and zstd are timed apart on the same data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -42,7 +41,7 @@ BLOCK = 500
 def make_block(start: int, size: int, png: PngKind) -> tuple[Records, U8]:
     """Return BLOCK records: one block of noise, shifted, so that making it costs next to nothing."""
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (BLOCK, 3, size, size), np.uint8) + np.uint8(start // BLOCK)
+    pixels = generator.integers(0, 256, (BLOCK, 3, size, size), np.uint8) + np.uint8(start // BLOCK % 256)
     logits = generator.normal(0, 3, (BLOCK, 25, 10)).astype(np.float32)
     ids = [f"{number:07d}" for number in range(start, start + BLOCK)]
     images = [encode_png(image, png) for image in pixels]
@@ -86,38 +85,49 @@ def describe(count: int, size: int, png: PngKind, first: tuple[Records, U8], dig
     }
 
 
-def run_one(count: int, size: int, png: PngKind) -> dict[str, float]:
-    """Write and validate one dataset; return seconds, bytes and peak memory."""
+def write(target: Path, count: int, size: int, png: PngKind) -> dict[str, float]:
+    """Write a dataset; return CPU seconds of making PNG files and of the rest, and peak memory."""
     from ladd_data.files import canonical_json
     from ladd_data.manifest_json import parse_manifest
 
-    with tempfile.TemporaryDirectory() as home:
-        target = Path(home) / "set"
-        making, began = 0.0, time.process_time()
-        first = make_block(0, size, png)
-        layout = Layout(CLASSES.names, column_types(CODING, 25, 10), (3, size, size), png)
-        with new_dataset(target, CLASSES, layout, count) as writer:
-            for start in range(0, count, BLOCK):
-                before = time.process_time()
-                records, pixels = make_block(start, size, png)
-                making += time.process_time() - before
-                writer.add(records, pixels)
-            writer.finish(lambda found: parse_manifest(canonical_json(describe(count, size, png, first, found))))
-        written = time.process_time()
-        report = validate(target)
-        validated = time.process_time()
-        stored = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    making, began = 0.0, time.process_time()
+    first = make_block(0, size, png)
+    layout = Layout(CLASSES.names, column_types(CODING, 25, 10), (3, size, size), png)
+    with new_dataset(target, CLASSES, layout, count) as writer:
+        for start in range(0, count, BLOCK):
+            before = time.process_time()
+            records, pixels = make_block(start, size, png)
+            making += time.process_time() - before
+            writer.add(records, pixels)
+        writer.finish(lambda found: parse_manifest(canonical_json(describe(count, size, png, first, found))))
+    return {"encode": making, "write": time.process_time() - began - making, "write_mib": peak_mib()}
+
+
+def check(target: Path) -> dict[str, float]:
+    """Validate a dataset in full; return CPU seconds and peak memory."""
+    began = time.process_time()
+    report = validate(target)
     if not report.valid:
         raise SystemExit("\n".join(map(str, report.problems)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {
-        "records": count,
-        "megabytes": stored / 1e6,
-        "encode": making,
-        "write": written - began - making,
-        "validate": validated - written,
-        "peak_mib": peak,
-    }
+    return {"validate": time.process_time() - began, "validate_mib": peak_mib()}
+
+
+def peak_mib() -> float:
+    """Return this process's peak of memory; getrusage would count the one that started it."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+
+
+def run_both(options: argparse.Namespace, count: int) -> dict[str, float]:
+    """Write and validate a dataset, each in a process of its own."""
+    common = ["--size", str(options.size), "--png", options.png]
+    with tempfile.TemporaryDirectory() as home:
+        target = Path(home) / "set"
+        row = {"records": float(count)}
+        for step in ("write", "validate"):
+            command = [sys.executable, __file__, "--step", step, str(target), "--records", str(count), *common]
+            row |= json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        row["megabytes"] = sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6
+    return row
 
 
 def time_parts(size: int, png: PngKind) -> dict[str, float]:
@@ -147,24 +157,27 @@ def main() -> None:
     parser.add_argument("--records", type=int, nargs="+", default=[5000, 20000])
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--png", choices=["stored", "small"], default="stored")
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(run_one(options.one, options.size, options.png)))
+    if options.step:
+        step, target = options.step[0], Path(options.step[1])
+        done = check(target) if step == "validate" else write(target, options.records[0], options.size, options.png)
+        print(json.dumps(done))
         return
     print(f"{options.size} px, 25 views, 10 classes, float16 log-probs + logz, PNG {options.png}; CPU seconds")
-    print(f"{'records':>9}{'MB':>9}{'encode':>9}{'write':>9}{'validate':>10}{'per 1000':>10}{'peak MiB':>10}")
+    heads = ("records", "MB", "encode", "write", "validate", "per 1000", "MiB write", "MiB valid.")
+    print("".join(f"{head:>11}" for head in heads))
     for count in options.records:
-        command = [sys.executable, __file__, "--one", str(count), "--size", str(options.size), "--png", options.png]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        row = run_both(options, count)
         total = (row["encode"] + row["write"] + row["validate"]) / count * 1000
         print(
-            f"{count:>9}{row['megabytes']:>9.0f}{row['encode']:>9.1f}{row['write']:>9.1f}{row['validate']:>10.1f}"
-            f"{total:>10.2f}{row['peak_mib']:>10.0f}"
+            f"{count:>11}{row['megabytes']:>11.0f}{row['encode']:>11.1f}{row['write']:>11.1f}{row['validate']:>11.1f}"
+            f"{total:>11.2f}{row['write_mib']:>11.0f}{row['validate_mib']:>11.0f}",
+            flush=True,
         )
-    print("\nCPU microseconds a record, each step alone:")
+    print("\nCPU microseconds a record, each step alone, and their share of all that the last count took a record:")
     for name, micros in time_parts(options.size, options.png).items():
-        print(f"  {name:28}{micros:9.1f}")
+        print(f"  {name:28}{micros:9.1f}{micros / total / 1000:8.1%}")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
 
     Args:
         path: the folder, as `ladd convert` or `ladd label` wrote it.
-        verify: compare every shard with its checksum first; False compares sizes and metadata only.
+        verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
+            read later is still held to the format's limits, and what cannot be read is a DatasetError.
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain, groupby
 
 from ladd_data.manifest import Classes, classes_digest
 from ladd_data.types import U8, Array
+
+_ABSENT = bytes(32)
+"""In the place of a SHA-256 where a record has no such labels."""
 
 
 def digest_pixels(image: U8) -> str:
@@ -40,12 +45,14 @@ class Digests:
 
 
 class DigestMeter:
-    """Collects one line per record, in any order; 400 bytes of memory a record."""
+    """Collects what the lines of each record need, in any order; about 150 bytes of memory a record."""
 
     def __init__(self, classes: Classes) -> None:
         """Start at no records, with the class list that the dataset digest is bound to."""
         self._classes = classes_digest(classes)
-        self._lines: list[tuple[str, int, str, str, str]] = []
+        self._ids: list[str] = []
+        self._labels = array("q")
+        self._pixels, self._dense, self._soft = bytearray(), bytearray(), bytearray()
 
     def add(self, record_id: str, label: int, pixels: str, columns: Mapping[str, Array], row: int) -> None:
         """Count a record.
@@ -59,27 +66,48 @@ class DigestMeter:
         """
         soft = {name: values for name, values in columns.items() if name.startswith("soft_")}
         dense = {name: values for name, values in columns.items() if name not in soft}
-        dense_digest = digest_columns(dense, row) if dense else "-"
-        soft_digest = digest_columns(soft, row) if soft else "-"
-        self._lines.append((record_id, label, pixels, dense_digest, soft_digest))
+        self._ids.append(record_id)
+        self._labels.append(label)
+        self._pixels += bytes.fromhex(pixels)
+        self._dense += bytes.fromhex(digest_columns(dense, row)) if dense else _ABSENT
+        if soft and not self._soft:
+            self._soft = bytearray(_ABSENT) * (len(self._ids) - 1)  # of the records before, which had none
+        if soft or self._soft:
+            self._soft += bytes.fromhex(digest_columns(soft, row)) if soft else _ABSENT
 
     def result(self) -> Digests:
         """Return the digests over everything added."""
-        lines = sorted(self._lines)
+        order = self._order()
         head = [f"ladd {self._classes}\n"]
-        body = (" ".join(map(str, line)) + "\n" for line in lines)
+        body = (" ".join((self._ids[number], *map(str, self._rest(number)))) + "\n" for number in order)
         return Digests(
-            _digest_lines(f"{line[0]} {line[2]}\n" for line in lines),
-            _digest_column([(line[0], line[3]) for line in lines]),
-            _digest_column([(line[0], line[4]) for line in lines]),
-            _digest_lines([*head, *body]),
+            _digest_lines(f"{self._ids[number]} {_say(self._pixels, number)}\n" for number in order),
+            self._digest_labels(self._dense, order),
+            self._digest_labels(self._soft, order),
+            _digest_lines(chain(head, body)),
         )
 
+    def _order(self) -> list[int]:
+        """Return the records' numbers in ascending order of id; records of one id, which is a fault, of all else."""
+        by_id = sorted(range(len(self._ids)), key=self._ids.__getitem__)
+        same = groupby(by_id, key=self._ids.__getitem__)
+        return [number for _, numbers in same for number in sorted(numbers, key=self._rest)]
 
-def _digest_column(lines: list[tuple[str, str]]) -> str | None:
-    if all(digest == "-" for _, digest in lines):
-        return None
-    return _digest_lines(f"{name} {digest}\n" for name, digest in lines)
+    def _rest(self, number: int) -> tuple[int, str, str, str]:
+        """Return what a record's line says behind its id."""
+        pixels, dense, soft = (_say(digests, number) for digests in (self._pixels, self._dense, self._soft))
+        return self._labels[number], pixels, dense, soft
+
+    def _digest_labels(self, digests: bytearray, order: list[int]) -> str | None:
+        if not any(digests):
+            return None
+        return _digest_lines(f"{self._ids[number]} {_say(digests, number)}\n" for number in order)
+
+
+def _say(digests: bytearray, number: int) -> str:
+    """Return one of the digests that lie one after the other as a line says it."""
+    digest = digests[number * len(_ABSENT) : (number + 1) * len(_ABSENT)]
+    return digest.hex() if any(digest) else "-"
 
 
 def _digest_lines(lines: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from ladd_data.shards import layout as parquet_layout
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardError, ShardWriter, compact_json
 from ladd_data.shards.images import PixelImages, decode_image
+from ladd_data.shards.ipc import START, read_batches
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.shards.tables import compare_schemas, from_array, from_labels, refuse_nulls, to_array, to_batch
@@ -75,14 +76,12 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
     Raises:
         ValueError: the file is damaged, or a column is missing, of another type, or holds nulls.
     """
+    check_columns(path, layout)
     try:
-        mapped = _map(path)
-        reader = pa.ipc.open_file(mapped)
-        _compare(reader.schema, layout)
+        reader = pa.ipc.open_file(_map(path))
         for number in range(reader.num_record_batches) if row_groups is None else row_groups:
             batch = reader.get_batch(number)
             batch.validate(full=True)
-            _refuse_copies(batch, mapped)
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             refuse_nulls(columns)
             pixels = from_array(columns["image"], layout.shape, "uint8")
@@ -93,12 +92,14 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
 
 
 def check_columns(path: Path, layout: Layout) -> None:
-    """Compare a shard's columns with the layout.
+    """Compare a shard's columns, and every batch's buffers, with the layout; maps the file, reads no record.
 
     Raises:
-        ValueError: names the first column that is missing, additional or of another type.
+        ValueError: names the first column that is missing, additional or of another type, or the first batch
+            that is compressed or claims other lengths than its columns take.
     """
-    _compare(_open(path).schema, layout)
+    _compare(_open(path)[0].schema, layout)
+    read_batches(path, arrow_schema(layout))
 
 
 def read_footer(path: Path) -> Footer:
@@ -107,17 +108,18 @@ def read_footer(path: Path) -> Footer:
     Raises:
         ValueError: not a readable Arrow file.
     """
-    return Footer(dict(_open(path).schema.metadata or {}), sum(_batch_sizes(path)))
+    reader, rows = _open(path)
+    return Footer(dict(reader.schema.metadata or {}), sum(rows))
 
 
 def read_group_sizes(path: Path, layout: Layout) -> list[int]:
     """Return the number of rows of each batch."""
-    return _batch_sizes(path)
+    return read_batches(path)
 
 
 def column_bytes(path: Path) -> dict[str, int]:
     """Return the stored bytes of each column."""
-    reader = _open(path)
+    reader, _ = _open(path)
     sizes = dict.fromkeys(reader.schema.names, 0)
     for number in range(reader.num_record_batches):
         for name, array in zip(reader.schema.names, reader.get_batch(number).columns, strict=True):
@@ -158,17 +160,15 @@ def _map(path: Path) -> pa.Buffer:
         return file.read_buffer()  # the file itself, not a copy; it stays mapped as long as anything points into it
 
 
-def _open(path: Path) -> pa.RecordBatchFileReader:
+def _open(path: Path) -> tuple[pa.RecordBatchFileReader, list[int]]:
+    """Open a shard whose footer and batches have been checked, and return it with the rows of each batch."""
+    rows = read_batches(path)
     try:
-        return pa.ipc.open_file(_map(path))
-    except (pa.ArrowException, OSError) as error:
-        raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
-
-
-def _batch_sizes(path: Path) -> list[int]:
-    reader = _open(path)
-    try:
-        return [int(reader.get_batch(number).num_rows) for number in range(reader.num_record_batches)]
+        mapped = _map(path)
+        reader = pa.ipc.open_file(mapped)
+        if not pa.ipc.read_schema(mapped.slice(START)).equals(reader.schema, check_metadata=True):
+            raise ShardError("LADD-070", "another schema at the start than in the footer")
+        return reader, rows
     except (pa.ArrowException, OSError) as error:
         raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
 
@@ -178,12 +178,3 @@ def _compare(found: pa.Schema, layout: Layout) -> None:
         compare_schemas(found, arrow_schema(layout))
     except ValueError as error:
         raise ShardError("LADD-071", str(error)) from error
-
-
-def _refuse_copies(batch: pa.RecordBatch, mapped: pa.Buffer) -> None:
-    """Refuse a batch whose values do not lie in the file as they are, because somebody compressed them."""
-    for name, array in zip(batch.schema.names, batch.columns, strict=True):
-        for buffer in array.buffers():
-            start = buffer.address - mapped.address if buffer is not None and buffer.size else 0
-            if not 0 <= start <= mapped.size:
-                raise ShardError("LADD-072", f'column "{name}" compressed')

@@ -19,6 +19,12 @@ from ladd_data.shards.plan import ShardPlan
 FOOTER_KEY = b"ladd"
 FEATURES_KEY = b"huggingface"
 
+MAX_FOOTER_BYTES = 64 * 2**20
+MAX_FOOTER_VALUES = 500_000
+"""A Parquet shard of 13 row groups and 8 columns has about 5,000 (LADD-082)."""
+MAX_GROUP_BYTES = 128 * 2**20
+"""Decoded bytes of one row group or record batch; writers aim at a quarter of it."""
+
 
 class ShardError(ValueError):
     """A shard that cannot be read as its container.

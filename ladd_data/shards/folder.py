@@ -270,7 +270,7 @@ def _check_footer(folder: Folder, index: int, shard: Shard, *, walk: bool) -> li
             return [_bad(clause, shard.path, _REWRITTEN, "a shard written by this format's tools")]
         folder.container.check_columns(path, folder.layout)
         if folder.edition == "parquet":
-            check_pages(path, folder.layout, walk=walk)
+            check_pages(path, folder.layout, None if walk else [])
     except ValueError as error:
         return [_bad(clause_of(error), shard.path, str(error), "what the manifest and the format allow")]
     if footer.rows != shard.rows:

@@ -10,26 +10,25 @@ chunk too few, a size statistic of the wrong length: "terminate called", pyarrow
 
 from __future__ import annotations
 
+import base64
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from ladd_data.shards.container import ShardError
+from ladd_data.shards.container import MAX_FOOTER_BYTES, MAX_FOOTER_VALUES, MAX_GROUP_BYTES, ShardError
+from ladd_data.shards.ipc import check_schema
 from ladd_data.shards.layout import Layout
 from ladd_data.shards.thrift import BudgetError, CompactReader
-
-MAX_FOOTER_BYTES = 64 * 2**20
-MAX_FOOTER_VALUES = 500_000
-"""A shard of 13 row groups and 8 columns has about 5,000."""
-MAX_GROUP_BYTES = 128 * 2**20
-"""Decoded bytes of one row group; writers aim at a quarter of it."""
 
 _PAGE_HEADER_BYTES, _PAGE_HEADER_VALUES = 65536, 1000
 _DATA_PAGE = 0
 _PLAIN_ENCODINGS = {0: "PLAIN", 9: "BYTE_STREAM_SPLIT"}
 _WIDTH = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
 """Bytes of a value, by Parquet's physical type: BOOLEAN, INT32, INT64, INT96, FLOAT, DOUBLE."""
+_ARROW_SCHEMA = b"ARROW:schema"
+"""The key under which Arrow's writers repeat the schema in their own form; pyarrow reads it unasked."""
 _UNCOMPRESSED, _OPTIONAL, _REPEATED = 0, 1, 2
 _CHUNK_FIELDS = {1, 2, 3, 4, 5, 6, 7}
 """Of a ColumnChunk without encryption."""
@@ -70,13 +69,13 @@ def check_footer(path: Path) -> None:
             raise _breach(found, "LADD-082")
 
 
-def check_pages(path: Path, layout: Layout, *, walk: bool = True) -> None:
+def check_pages(path: Path, layout: Layout, row_groups: Sequence[int] | None = None) -> None:
     """Compare what footer and page headers count with what the layout's columns can hold.
 
     Args:
-        path: a shard whose footer was checked.
-        layout: its columns, which have been compared with the shard's.
-        walk: read every page header; False looks at the footer only.
+        path: a shard.
+        layout: its columns.
+        row_groups: those whose page headers are read; None for all. The footer is looked at whole.
 
     Raises:
         ShardError: a column chunk or page claims more than its columns can hold, a page is not plain, or
@@ -94,8 +93,18 @@ def check_pages(path: Path, layout: Layout, *, walk: bool = True) -> None:
                 where = f"row group {number}, column {chunk.path}"
                 values = group.rows * per_row.get(chunk.path.split(".")[0], 1)
                 _check_chunk(where, chunk, values, nested=values != group.rows)
-                if walk:
+                if row_groups is None or number in row_groups:
                     _walk_pages(where, file, chunk, end)
+    _refuse_overlaps(groups)
+
+
+def _refuse_overlaps(groups: list[_RowGroup]) -> None:
+    """Refuse column chunks that share bytes: a small file could stand for any number of row groups."""
+    end, last = 0, ""
+    for start, stop, name in sorted((c.start, c.start + c.stored, c.path) for group in groups for c in group.chunks):
+        if start < end:
+            raise _breach(f"column chunks {last} and {name} that share bytes {start} .. {end}", "LADD-082")
+        end, last = stop, name
 
 
 def _read_footer(path: Path) -> tuple[int, list[_RowGroup]]:
@@ -112,7 +121,12 @@ def _read_footer(path: Path) -> tuple[int, list[_RowGroup]]:
         footer = CompactReader(data, MAX_FOOTER_VALUES).read_struct()
         levels = _leaf_levels(footer[2])
         groups = [_read_group(group, levels) for group in footer[4]]
+        for pair in footer.get(5, []):
+            if pair[1] == _ARROW_SCHEMA:
+                check_schema(base64.b64decode(pair[2]))
         return _count(footer[3]), groups
+    except ShardError:
+        raise
     except BudgetError as error:
         raise _breach(f"a footer of more than {MAX_FOOTER_VALUES} values", "LADD-082") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -173,6 +187,8 @@ def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> Non
     """Compare a chunk with the values it can have; fewer in a list are nulls, which the reader names."""
     if chunk.values > values or (chunk.values < values and not nested):
         raise _breach(f"{where}: {chunk.values} values, not {values}", "LADD-082")
+    if chunk.dictionary:
+        raise _breach(f"{where}: a dictionary, not plain values", "LADD-083")
     size = values * _width(chunk, 2)
     if size > MAX_GROUP_BYTES:
         raise _breach(f"{where}: values of {size} bytes, more than the {MAX_GROUP_BYTES} allowed", "LADD-082")
@@ -184,8 +200,6 @@ def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> Non
 def _walk_pages(where: str, file: BinaryIO, chunk: _Chunk, end: int) -> None:
     """Read the header of each page of a column chunk, and nothing of its content."""
     position = chunk.start
-    if chunk.dictionary:
-        raise _breach(f"{where}: a dictionary, not plain values", "LADD-083")
     stop, values, size = position + chunk.stored, 0, 0
     if not 4 <= position <= stop <= end:
         raise _breach(f"{where}: bytes {position} .. {stop} of a file of {end}", "LADD-082")

@@ -12,6 +12,7 @@ from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardWr
 from ladd_data.shards.layout import Layout, Records, arrow_schema
 from ladd_data.shards.layout import card_features as card_features
 from ladd_data.shards.layout import footer_features as footer_features
+from ladd_data.shards.limits import check_pages
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.shards.tables import compare_schemas, from_labels, leaf_paths, refuse_nulls, to_batch
 
@@ -71,11 +72,12 @@ def open_writer(folder: Path, layout: Layout, plan: ShardPlan) -> ParquetWriter:
 
 
 def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None) -> Iterator[Records]:
-    """Yield a shard's records, one row group at a time, with page checksums verified.
+    """Yield a shard's records, one row group at a time, with page headers looked at and page checksums verified.
 
     Raises:
         ValueError: the file is damaged, or a column is missing, of another type, or holds nulls.
     """
+    check_pages(path, layout, row_groups)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             compare_schemas(file.schema_arrow, arrow_schema(layout))

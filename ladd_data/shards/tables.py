@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,9 @@ import pyarrow as pa
 from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.types import Array, Columns
+
+_NAMED = 30
+"""Columns that a message names."""
 
 
 def to_batch(records: Records, images: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
@@ -53,22 +57,28 @@ def compare_schemas(found: pa.Schema, expected: pa.Schema) -> None:
         ShardError: names the first column that is missing, additional, of another type, required or out of
             place; of clause LADD-030 for label columns.
     """
+    names: list[str] = found.names  # made anew each time it is asked for; a hostile shard may have a hundred thousand
     for field in expected:
         clause = _clause(field.name)
-        if field.name not in found.names:
-            raise ShardError(clause, f'no column "{field.name}" (it has: {", ".join(found.names)})')
-        place = found.field(found.names.index(field.name))
+        if field.name not in names:
+            raise ShardError(clause, f'no column "{field.name}" (it has: {_list(names)})')
+        place = found.field(names.index(field.name))
         if not place.type.equals(field.type):
             raise ShardError(clause, f'column "{field.name}" of type {_say(place.type)}, not {_say(field.type)}')
         if not place.nullable:
             found_so = f'column "{field.name}" declared as required, which hides the features from readers'
             raise ShardError("LADD-020", found_so)
-    more = [name for name in found.names if name not in expected.names or found.names.count(name) > 1]
+    wanted, times = set(expected.names), Counter(names)
+    more = [name for name in names if name not in wanted or times[name] > 1]
     if more:
         raise ShardError(_clause(more[0]), f'an additional column "{more[0]}"')
-    if found.names != expected.names:
-        order = f"columns in the order {', '.join(found.names)}, not {', '.join(expected.names)}"
+    if names != expected.names:
+        order = f"columns in the order {_list(names)}, not {_list(expected.names)}"
         raise ShardError("LADD-020", order)
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _clause(column: str) -> str:
