@@ -1,136 +1,39 @@
-"""From what a distillation method left on disk to a dataset: the contract of converters, and the writing.
-
-A converter reads one method's layout and says which facts its files hold and which a person must
-assert. It joins through the entry-point group `ladd_data.converters`; ours come in by the same door.
-"""
+"""Write what a converter read as a dataset: check it, quantise its pixels, describe it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
-from pydantic import JsonValue
 
+from ladd_data.converter import Distilled, SoftValues
 from ladd_data.digests import Digests
-from ladd_data.errors import ConvertError, UsageError, nearest
+from ladd_data.errors import ConvertError, UsageError
 from ladd_data.files import sha256_file
 from ladd_data.manifest import (
     MAX_SIDE,
     SPEC_VERSION,
-    Classes,
     Distillation,
     Images,
     Manifest,
     Normalization,
-    Recipe,
     Soft,
     SourceFile,
 )
 from ladd_data.pixels import StoredPixels, quantize
 from ladd_data.png import PngKind, choose_png, encode_png
+from ladd_data.recipe import Recipe
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.writer import new_dataset
 from ladd_data.types import F32, I64, Columns, ColumnTypes
 
-ENTRY_POINTS = "ladd_data.converters"
 RECORDS_AT_ONCE = 1024
 MAX_VALUE = 1e30
 """A larger pixel overflows float32 on the way to its range."""
 
 PixelMode = Literal["auto", "clip", "range"]
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What a person says of files that do not say it themselves.
-
-    normalization: of the stored tensors; None where the person gave none.
-    classes: names in label order.
-    whitening: "whitened" or "dewhitened", for runs with ZCA; None where not said.
-    images, labels: a named pair of files, in place of the method's own choice.
-    """
-
-    normalization: Normalization | None = None
-    classes: Classes | None = None
-    whitening: Literal["whitened", "dewhitened"] | None = None
-    images: Path | None = None
-    labels: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SoftValues:
-    """Whole-image soft labels: float32 [n, classes], and what their numbers are."""
-
-    values: F32
-    space: Literal["probs", "logits", "targets"]
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Distilled:
-    """A distilled set as a method left it, in memory.
-
-    images: float32 [n, channels, height, width], finite, in model-input space.
-    labels: int64 [n], hard classes 0 .. classes-1.
-    normalization: how model input relates to natural pixels; None after ZCA whitening.
-    whitening: "zca" where model input is whitened.
-    soft: the method's own soft labels of the whole images, if it writes any.
-    files: what was read; read: facts found in them; asserted: facts a person gave.
-    """
-
-    method: str
-    repository: str
-    images: F32
-    labels: I64
-    classes: Classes
-    normalization: Normalization | None
-    whitening: Literal["none", "zca"]
-    files: tuple[Path, ...]
-    soft: SoftValues | None = None
-    read: dict[str, JsonValue] = field(default_factory=dict)
-    asserted: dict[str, JsonValue] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Converter(Protocol):
-    """What a converter is: two class attributes and two methods."""
-
-    name: ClassVar[str]
-    """What the user types after `ladd convert`."""
-    summary: ClassVar[str]
-    """One line: the methods it serves and the files it reads."""
-
-    def detect(self, path: Path) -> str | None:
-        """Return why this looks like the method's output, or None."""
-
-    def read(self, path: Path, answers: Answers) -> Distilled:
-        """Read a run.
-
-        Raises:
-            UsageError: an answer is missing; says which option to give and why the files cannot tell.
-            ConvertError: the files cannot become a dataset; names the file, what was found and expected.
-        """
-
-
-def list_converters() -> dict[str, EntryPoint]:
-    """Return the installed converters by name; none is imported yet."""
-    return {point.name: point for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name)}
-
-
-def find_converter(name: str) -> Converter:
-    """Import and return a converter.
-
-    Raises:
-        UsageError: none of this name is installed; lists those that are.
-    """
-    points = list_converters()
-    if name not in points:
-        raise UsageError(f'converter "{name}" is not known. {nearest(name, list(points))}')
-    converter: Converter = points[name].load()()
-    return converter
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,12 +184,14 @@ def _describe(conversion: Conversion, digests: Digests) -> Manifest:
             method=distilled.method,
             repository=distilled.repository,
             ipc=_ipc(distilled.labels),
+            mosaic_factor=distilled.mosaic_factor,
+            learned_lr=distilled.learned_lr,
             read=distilled.read,
             asserted=distilled.asserted,
             files=tuple(_source_file(path) for path in distilled.files),
         ),
         soft=_describe_soft(distilled.soft, digests),
-        recipe=Recipe(loss="hard-ce"),
+        recipe=distilled.recipe or Recipe(loss="hard-ce"),
         digest=digests.dataset,
     )
 

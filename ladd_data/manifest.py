@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from ladd_data.files import canonical_json
+from ladd_data.recipe import Recipe
 from ladd_data.types import LabelSpace
 
 SPEC_VERSION = "1.0"
@@ -241,15 +242,6 @@ class Soft(_Part):
     )
     temperature: Annotated[float, Field(gt=0)] = 1.0
     digest: Digest = Field(description="Over the stored values, in id order.")
-
-
-class Recipe(_Part):
-    """The loss these data are meant for. Reductions are fields because the field's codes differ in them."""
-
-    loss: Literal["hard-ce", "ladd"]
-    view_reduction: Literal["sum", "mean"] | None = None
-    image_reduction: Literal["mean"] = "mean"
-    source: str | None = None
 
 
 class Manifest(_Part):

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from ladd_data.convert import Answers, Converter, Distilled, convert, list_converters, prepare
+from ladd_data.convert import convert, prepare
+from ladd_data.converter import Answers, Converter, Distilled, list_converters
 from ladd_data.dataset import load
 from ladd_data.files import canonical_json
 from ladd_data.manifest import Images, Manifest

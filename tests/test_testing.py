@@ -13,7 +13,8 @@ from making import CLASSES, NORMALIZATION, make_distilled
 from pydantic import JsonValue
 
 import ladd_data.testing
-from ladd_data.convert import Answers, Distilled, prepare
+from ladd_data.convert import prepare
+from ladd_data.converter import Answers, Distilled
 from ladd_data.testing import check_converter
 
 ANSWERS = Answers(normalization=NORMALIZATION, classes=CLASSES)

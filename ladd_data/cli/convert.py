@@ -50,8 +50,9 @@ def convert(
     if method == "auto":
         _detect(path)
         return
-    from ladd_data.convert import Answers, find_converter, prepare
     from ladd_data.convert import convert as write
+    from ladd_data.convert import prepare
+    from ladd_data.converter import Answers, find_converter
     from ladd_data.presets import parse_classes, parse_normalization
 
     converter = find_converter(method)
@@ -76,7 +77,7 @@ def convert(
 
 
 def _detect(path: Path) -> None:
-    from ladd_data.convert import find_converter, list_converters
+    from ladd_data.converter import find_converter, list_converters
 
     if not path.exists():
         raise UsageError(f"{path}: no such folder or file.")
