@@ -101,8 +101,8 @@ def _name(name: str | None, out: Path | None) -> str:
 
 
 def _report(conversion: Conversion, out: Path | None) -> dict[str, object]:
-    distilled, stored = conversion.distilled, conversion.stored
-    count, channels, height, width = stored.pixels.shape
+    distilled = conversion.distilled
+    count, channels, height, width = conversion.stored.shape
     return {
         "written": str(out) if out else None,
         "method": distilled.method,
@@ -111,7 +111,7 @@ def _report(conversion: Conversion, out: Path | None) -> dict[str, object]:
         "classes": len(distilled.classes.names),
         "whitening": distilled.whitening,
         "png": conversion.png,
-        "pixels": stored.quantization.model_dump(mode="json"),
+        "pixels": conversion.quantization.model_dump(mode="json"),
         "files": [str(path) for path in distilled.files],
         "read": distilled.read,
         "asserted": distilled.asserted,
