@@ -21,11 +21,17 @@ from ladd_data.types import U8
 MAX_SCANS = 100
 """Of one JPEG (LADD-084): each costs a pass over all pixels, however few bytes it has."""
 
-_FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
-_OTHER_FRAMES = {0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF}
+_FRAMES = {0xC0, 0xC1, 0xC2}
+"""Baseline, extended sequential and progressive, Huffman-coded."""
 _ALONE = {0x01, *range(0xD0, 0xD9)}
 """Markers without a length."""
 _SOS, _EOI, _APP1 = 0xDA, 0xD9, 0xE1
+_OTHER_FRAME = "a lossless or arithmetic-coded JPEG, not a baseline or progressive one"
+_REFUSED = {
+    **dict.fromkeys((0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF), _OTHER_FRAME),
+    **dict.fromkeys((_SOS, _EOI), "a JPEG without a frame header"),
+}
+_SEGMENT, _FRAME = struct.Struct(">BBH"), struct.Struct(">BHHB")
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _ORIENTATION = 0x0112
 
@@ -62,42 +68,57 @@ def read_jpeg_header(data: bytes) -> JpegHeader:
     if data[:2] != b"\xff\xd8":
         raise ValueError("bytes that are not a JPEG")
     at, orientation, shape = 2, 1, None
-    while True:
-        marker, at, size = _read_marker(data, at)
-        if marker == _SOS and shape is not None:
-            return JpegHeader(*shape, orientation, at - 4)
-        if marker in _FRAMES:
-            shape = _read_frame(data, at)
-        elif marker in _OTHER_FRAMES:
-            raise ValueError("a lossless or arithmetic-coded JPEG, not a baseline or progressive one")
-        elif marker == _APP1 and data[at : at + 6] == b"Exif\0\0":
-            orientation = _read_orientation(data[at + 6 : at + size])
-        elif marker in (_SOS, _EOI):
-            raise ValueError("a JPEG without a frame header")
-        at += size
+    try:
+        while True:
+            fill, marker, size = _SEGMENT.unpack_from(data, at)
+            if fill != 0xFF:
+                raise ValueError("a JPEG with other bytes where a marker should be")
+            if marker == 0xFF or marker in _ALONE:  # fill bytes, and markers of nothing
+                at += 1 if marker == 0xFF else 2
+                continue
+            if marker in _FRAMES:
+                shape = _read_frame(data, at)
+            elif marker == _SOS and shape is not None:
+                return JpegHeader(*shape, orientation, at)
+            elif marker == _APP1 and data[at + 4 : at + 10] == b"Exif\0\0":
+                orientation = _read_orientation(data[at + 10 : at + 2 + size])
+            elif marker in _REFUSED:
+                raise ValueError(_REFUSED[marker])
+            if size < 2:
+                raise ValueError(f"a JPEG segment of {size} bytes")
+            at += 2 + size
+    except struct.error:
+        raise HeaderCutError("a JPEG that breaks off in its header") from None
 
 
 def check_jpeg(data: bytes) -> JpegHeader:
-    """Check that a JPEG is whole: it has an end, and nothing behind it; nothing is decoded.
+    """Check that a JPEG is of a kind the format takes, and whole; nothing is decoded.
 
     Raises:
-        JpegSizeError: more bytes or scans than its size allows.
-        ValueError: not a JPEG of a kind the format takes, cut short, or with bytes behind its end.
+        JpegSizeError: more bytes than its size allows.
+        ValueError: not such a JPEG, cut short, or with bytes behind its end.
     """
     try:
         header = read_jpeg_header(data)
-    except HeaderCutError:
-        raise ValueError("a JPEG that breaks off in its header") from None
+    except HeaderCutError as error:
+        raise ValueError(str(error)) from None
     if len(data) > max_jpeg_bytes(header.channels, header.height, header.width):
         raise JpegSizeError(f"a JPEG of {len(data)} bytes for {_shape(header)}")
-    end = data.find(b"\xff\xd9", header.scan)
-    if end != len(data) - 2 or data.count(b"\xff\xda") > MAX_SCANS:  # else there is nothing to look for
-        end = _find_end(data, header.scan)
-    if end < 0:
-        raise ValueError("a JPEG that breaks off: no end-of-image marker")
-    if end != len(data) - 2:
-        raise ValueError(f"a JPEG with {len(data) - 2 - end} bytes behind its end")
+    check_jpeg_end(data, header.scan)
     return header
+
+
+def check_jpeg_end(data: bytes, scan: int = 2) -> None:
+    """Check that the last two bytes are the end-of-image marker.
+
+    Raises:
+        ValueError: they are not; says whether the JPEG breaks off, or goes on.
+    """
+    if not data.endswith(b"\xff\xd9"):
+        end, _ = _walk_scans(data, scan)
+        if end < 0:
+            raise ValueError("a JPEG that breaks off: no end-of-image marker")
+        raise ValueError(f"a JPEG with {len(data) - 2 - end} bytes behind its end")
 
 
 def decode_jpeg(data: bytes, channels: int, height: int, width: int) -> U8:
@@ -113,6 +134,9 @@ def decode_jpeg(data: bytes, channels: int, height: int, width: int) -> U8:
         raise ValueError(f"a JPEG of {_shape(header)}, not {_shape(expected)}")
     if header.orientation != 1:
         raise ValueError(f"a JPEG whose EXIF note turns it (orientation {header.orientation})")
+    _, scans = _walk_scans(data, header.scan)
+    if scans > MAX_SCANS:
+        raise JpegSizeError(f"a JPEG of more than {MAX_SCANS} scans")
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             array = np.asarray(picture)
@@ -126,29 +150,9 @@ def max_jpeg_bytes(channels: int, height: int, width: int) -> int:
     return 2 * channels * height * width + 65536
 
 
-def _read_marker(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return the next marker, where its content begins, and the content's length."""
-    try:
-        while data[at] == 0xFF and data[at + 1] in (0xFF, *_ALONE):  # fill bytes, and markers of nothing
-            at += 1 if data[at + 1] == 0xFF else 2
-        if data[at] != 0xFF:
-            raise ValueError("a JPEG with other bytes where a marker should be")
-        marker = data[at + 1]
-        if marker == _EOI:
-            return marker, at + 2, 0
-        size = data[at + 2] * 256 + data[at + 3]
-    except IndexError:
-        raise HeaderCutError("a JPEG that breaks off in its header") from None
-    if size < 2:
-        raise ValueError(f"a JPEG segment of {size} bytes")
-    return marker, at + 4, size - 2
-
-
 def _read_frame(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return (channels, height, width)."""
-    if len(data) < at + 6:
-        raise HeaderCutError("a JPEG that breaks off in its header")
-    depth, height, width, components = struct.unpack_from(">BHHB", data, at)
+    """Return (channels, height, width) of the frame header whose marker is at `at`."""
+    depth, height, width, components = _FRAME.unpack_from(data, at + 4)
     if depth != 8:
         raise ValueError(f"a JPEG of {depth} bits, not 8")
     if components not in (1, 3):
@@ -176,19 +180,17 @@ def _read_orientation(exif: bytes) -> int:
     return 1
 
 
-def _find_end(data: bytes, at: int) -> int:
-    """Return where the end-of-image marker is, from the first scan on; -1 where there is none."""
+def _walk_scans(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the end-of-image marker is, -1 where there is none, and the scans before it, at most one too many."""
     scans = 0
-    while (found := _NEXT_MARKER.search(data, at)) is not None:
+    while (found := _NEXT_MARKER.search(data, at)) is not None and scans <= MAX_SCANS:
         marker = data[found.start() + 1]
         if marker == _EOI:
-            return found.start()
+            return found.start(), scans
         scans += marker == _SOS
-        if scans > MAX_SCANS:
-            raise JpegSizeError(f"a JPEG of more than {MAX_SCANS} scans")
         size = int.from_bytes(data[found.end() : found.end() + 2], "big")
         at = found.end() if marker in _ALONE else found.end() + max(2, size)
-    return -1
+    return -1, scans
 
 
 def _shape(header: JpegHeader) -> str:

@@ -21,12 +21,11 @@ class SourceFiles:
             f"{path}{os.sep}": [] for path in paths if path.is_dir()
         }
 
-    def add(self, path: Path, size: int, sha256: str) -> None:
+    def add(self, path: str, size: int, sha256: str) -> None:
         """Count a file that was read; one that is in none of the folders has an entry of its own."""
-        name = os.fspath(path)
         for folder, lines in self._folders.items():
-            if name.startswith(folder):
-                lines.append((name[len(folder) :], size, bytes.fromhex(sha256)))
+            if path.startswith(folder):
+                lines.append((path[len(folder) :], size, bytes.fromhex(sha256)))
 
     def result(self) -> tuple[SourceFile, ...]:
         """Return an entry for each file and folder; a folder of which no file was counted is read now, whole."""

@@ -146,7 +146,7 @@ def _check_facts(distilled: Distilled, answers: Answers) -> None:
 
 def _check_sources(pictures: Pictures, files: tuple[Path, ...]) -> None:
     for number in range(pictures.shape[0]):
-        file = pictures.file(number)
+        file = Path(pictures.file(number))
         listed = file in files or any(folder in file.parents for folder in files)
         _require(listed, f"image {number} comes from {file}, which is not in files, nor in a folder of them")
 
