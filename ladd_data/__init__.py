@@ -11,9 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ladd_data.convert import Answers as Answers
-    from ladd_data.convert import Converter as Converter
-    from ladd_data.convert import Distilled as Distilled
+    from ladd_data.converter import Answers as Answers
+    from ladd_data.converter import Ask as Ask
+    from ladd_data.converter import Converter as Converter
+    from ladd_data.converter import Description as Description
+    from ladd_data.converter import Distilled as Distilled
+    from ladd_data.converter import Preset as Preset
+    from ladd_data.converter import SoftValues as SoftValues
     from ladd_data.dataset import Dataset as Dataset
     from ladd_data.dataset import load as load
     from ladd_data.deploy import losses as losses
@@ -28,6 +32,10 @@ if TYPE_CHECKING:
     from ladd_data.manifest import Classes as Classes
     from ladd_data.manifest import Manifest as Manifest
     from ladd_data.manifest import Normalization as Normalization
+    from ladd_data.pictures import Pictures as Pictures
+    from ladd_data.pictures import open_pictures as open_pictures
+    from ladd_data.recipe import Recipe as Recipe
+    from ladd_data.recipes import RECIPES as RECIPES
     from ladd_data.types import Batch as Batch
     from ladd_data.types import Record as Record
     from ladd_data.validation import validate as validate
@@ -37,26 +45,34 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Answers": "convert",
+    "Answers": "converter",
+    "Ask": "converter",
     "Batch": "types",
     "Classes": "manifest",
     "ConvertError": "errors",
-    "Converter": "convert",
+    "Converter": "converter",
     "Dataset": "dataset",
     "DatasetError": "errors",
-    "Distilled": "convert",
+    "Description": "converter",
+    "Distilled": "converter",
     "LabelError": "errors",
     "LaddError": "errors",
     "Manifest": "manifest",
     "Normalization": "manifest",
+    "Pictures": "pictures",
+    "Preset": "converter",
     "Problem": "errors",
+    "RECIPES": "recipes",
+    "Recipe": "recipe",
     "Record": "types",
     "SPEC_VERSION": "manifest",
+    "SoftValues": "converter",
     "UsageError": "errors",
     "boxes": "views.geometry",
     "grid": "views.geometry",
     "load": "dataset",
     "load_labeler": "labeling.labeler",
+    "open_pictures": "pictures",
     "validate": "validation",
 }
 

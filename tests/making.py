@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ladd_data.convert import Distilled
+from ladd_data.converter import Distilled
 from ladd_data.dataset import load
 from ladd_data.encodings.profiles import Budget, coding_of_profile
 from ladd_data.labeling.label import LabelPlan, label_dataset

@@ -20,15 +20,16 @@ SOURCES = sorted(
 
 FLOORS = [
     {"errors", "types"},
-    {"files"},
-    {"manifest", "png"},
+    {"files", "recipe"},
+    {"manifest", "png", "jpeg"},
     {"manifest_json"},
-    {"schema", "presets", "pixels", "encodings", "views"},
+    {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
     {"loaders"},
     {"ledger", "sources", "label_checks"},
     {"validation"},
-    {"dataset"},
+    {"dataset", "pictures"},
+    {"converter"},
     {"convert", "labeling", "reencode", "export", "deploy", "report"},
     {"testing"},
     {"cli"},
@@ -126,9 +127,19 @@ def test_the_command_line_starts_without_torch() -> None:
 def test_the_front_door_has_exactly_these_names() -> None:
     assert sorted(ladd_data.__all__) == sorted(
         [
-            *("__version__", "losses", "SPEC_VERSION", "Answers", "Batch", "Classes", "ConvertError", "Converter"),
-            *("Dataset", "DatasetError", "Distilled", "LabelError", "LaddError", "Manifest", "Normalization"),
-            *("Problem", "Record", "UsageError", "boxes", "grid", "load", "load_labeler", "validate"),
+            *("__version__", "losses", "SPEC_VERSION", "Answers", "Ask", "Batch", "Classes", "ConvertError"),
+            *(
+                "Converter",
+                "Dataset",
+                "DatasetError",
+                "Description",
+                "Distilled",
+                "LabelError",
+                "LaddError",
+                "Manifest",
+            ),
+            *("Normalization", "Pictures", "Preset", "Problem", "RECIPES", "Recipe", "Record", "SoftValues"),
+            *("UsageError", "boxes", "grid", "load", "load_labeler", "open_pictures", "validate"),
         ]
     )
     for name in ladd_data.__all__:

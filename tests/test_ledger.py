@@ -11,7 +11,8 @@ import pytest
 from making import label, make_labeler
 
 import ladd_data as ladd
-from ladd_data.convert import Distilled, convert, prepare
+from ladd_data.convert import convert, prepare
+from ladd_data.converter import Distilled
 from ladd_data.encodings.coding import column_types, encode_labels
 from ladd_data.encodings.profiles import Budget, coding_of_profile
 from ladd_data.files import canonical_json

@@ -11,7 +11,8 @@ import torch
 from making import make_distilled, make_labeler
 
 import ladd_data as ladd
-from ladd_data.convert import SoftValues, convert, prepare
+from ladd_data.convert import convert, prepare
+from ladd_data.converter import SoftValues
 from ladd_data.deploy.losses import LADD
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset

@@ -4,90 +4,141 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ladd_data.cli.console import AsJson, Overwrite, print_json
+from ladd_data.cli.convert_report import print_report, recognise, report_of
 from ladd_data.errors import UsageError
 
-if TYPE_CHECKING:
-    from ladd_data.convert import Conversion
+_FACTS = "What the files do not say"
+_STORAGE = "What is written"
 
 
 def convert(
-    method: Annotated[str, typer.Argument(help="mtt, or auto to be told which method a path looks like.")],
-    path: Annotated[Path, typer.Argument(help="The run folder, or one file of it.")],
+    method: Annotated[str, typer.Argument(help="A converter's name, or auto to be told which ones fit a path.")],
+    path: Annotated[Path, typer.Argument(help="The run folder, one file of it, or for hub a dataset's name.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder to write.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_FACTS,
+            help="What was distilled, such as cifar10: the method's own classes and normalisation for it.",
+        ),
+    ] = None,
     classes: Annotated[
-        str | None, typer.Option(help="Class names in label order: a preset, a,b,c or @FILE (one a line).")
+        str | None,
+        typer.Option(rich_help_panel=_FACTS, help="Class names in label order: a preset, a,b,c or @FILE (one a line)."),
     ] = None,
     normalization: Annotated[
         str | None,
-        typer.Option(help="Of the stored pixels: a preset, or mean/std as 0.5,0.5,0.5/0.5,0.5,0.5."),
+        typer.Option(
+            rich_help_panel=_FACTS, help="Of the stored tensors: a preset, or mean/std as 0.5,0.5,0.5/0.5,0.5,0.5."
+        ),
     ] = None,
     whitening: Annotated[
         Literal["whitened", "dewhitened"] | None,
-        typer.Option(help="For ZCA runs: which pixels to take."),
+        typer.Option(rich_help_panel=_FACTS, help="For ZCA runs: which pixels to take."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Images file, in place of the method's own choice.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Labels file that belongs to --images.")] = None,
+    iteration: Annotated[
+        str | None,
+        typer.Option(
+            rich_help_panel=_FACTS, help="Which saved step of a run, as its file names say it; best by default."
+        ),
+    ] = None,
+    experiment: Annotated[
+        int | None,
+        typer.Option(
+            rich_help_panel=_FACTS, min=0, help="Which entry of a file that holds several, from 0; the last by default."
+        ),
+    ] = None,
+    label_space: Annotated[
+        Literal["classes", "probs", "logits", "targets"] | None,
+        typer.Option(rich_help_panel=_FACTS, help="What the numbers of a labels file are."),
+    ] = None,
+    mosaic_factor: Annotated[
+        int | None, typer.Option(rich_help_panel=_FACTS, min=1, help="Pictures per side of each stored image.")
+    ] = None,
+    learned_lr: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_FACTS, min=0, help="The learning rate that was learned with the images."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(rich_help_panel=_FACTS, help="Images file, in place of the method's own choice.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(rich_help_panel=_FACTS, help="Labels file that belongs to --images.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(rich_help_panel=_FACTS, help="For hub: which split.")] = None,
+    image_column: Annotated[
+        str | None, typer.Option(rich_help_panel=_FACTS, help="For hub: which image column.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(rich_help_panel=_FACTS, help="For hub: which label column.")
+    ] = None,
     pixels: Annotated[
         Literal["auto", "clip", "range"],
-        typer.Option(help="clip keeps a natural picture, range keeps the numbers; auto clips while that is cheap."),
+        typer.Option(
+            rich_help_panel=_STORAGE,
+            help="clip keeps a natural picture, range keeps the numbers; auto clips while that is cheap.",
+        ),
     ] = "auto",
     png: Annotated[
         Literal["auto", "stored", "small"],
-        typer.Option(help="stored decodes at memory speed; auto deflates only where it saves a tenth."),
+        typer.Option(
+            rich_help_panel=_STORAGE, help="stored decodes at memory speed; auto deflates only where it saves a tenth."
+        ),
     ] = "auto",
-    name: Annotated[str | None, typer.Option(help="The dataset's name; the folder's by default.")] = None,
-    license: Annotated[str | None, typer.Option(help="Licence id for the card, such as mit.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be read and lost; write nothing.")] = False,
+    name: Annotated[
+        str | None, typer.Option(rich_help_panel=_STORAGE, help="The dataset's name; the folder's by default.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(rich_help_panel=_STORAGE, help="Licence id for the card, such as mit.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read, asserted and lost; write nothing.")
+    ] = False,
     overwrite: Overwrite = False,
     json: AsJson = False,
 ) -> None:
     """Turn what a distillation method wrote into a dataset folder."""
     if method == "auto":
-        _detect(path)
+        recognise(path, as_json=json)
         return
-    from ladd_data.convert import Answers, find_converter, prepare
     from ladd_data.convert import convert as write
+    from ladd_data.convert import prepare
+    from ladd_data.converter import Answers, fill_in, find_converter
     from ladd_data.presets import parse_classes, parse_normalization
 
     converter = find_converter(method)
     if out is None and not dry_run:
         raise UsageError("-o DIR: name the folder to write (or add --dry-run).")
-    answers = Answers(
+    said = Answers(
         normalization=parse_normalization(normalization) if normalization else None,
         classes=parse_classes(classes) if classes else None,
         whitening=whitening,
         images=images,
         labels=labels,
+        iteration=iteration,
+        experiment=experiment,
+        label_space=label_space,
+        mosaic_factor=mosaic_factor,
+        learned_lr=learned_lr,
+        split=split,
+        image_column=image_column,
+        label_column=label_column,
+        dataset=dataset,
     )
-    distilled = converter.read(path, answers)
+    distilled = converter.read(path, fill_in(converter, said))
     conversion = prepare(distilled, _name(name, out), pixels=pixels, png=png, license=license)
     if not dry_run and out is not None:
         write(conversion, out, overwrite=overwrite)
-    report = _report(conversion, None if dry_run else out)
+    report = report_of(conversion, None if dry_run else out)
     if json:
         print_json(report)
     else:
-        _print(report)
-
-
-def _detect(path: Path) -> None:
-    from ladd_data.convert import find_converter, list_converters
-
-    if not path.exists():
-        raise UsageError(f"{path}: no such folder or file.")
-    for name in list_converters():
-        reason = find_converter(name).detect(path)
-        if reason:
-            typer.echo(f"{path} looks like {name}: {reason}.")
-            typer.echo(f"ladd convert {name} {path} -o DIR --classes ... --normalization ...")
-            return
-    known = ", ".join(list_converters())
-    raise UsageError(f"{path}: no converter recognises it. If you know the method, name it: {known}.")
+        print_report(report)
 
 
 def _name(name: str | None, out: Path | None) -> str:
@@ -97,39 +148,3 @@ def _name(name: str | None, out: Path | None) -> str:
         return name
     folder = re.sub(r"[^A-Za-z0-9._-]+", "-", out.resolve().name if out else "dataset").strip("-._")
     return folder[:96] or "dataset"
-
-
-def _report(conversion: Conversion, out: Path | None) -> dict[str, object]:
-    distilled, stored = conversion.distilled, conversion.stored
-    count, channels, height, width = stored.pixels.shape
-    return {
-        "written": str(out) if out else None,
-        "method": distilled.method,
-        "images": count,
-        "shape": [channels, height, width],
-        "classes": len(distilled.classes.names),
-        "whitening": distilled.whitening,
-        "png": conversion.png,
-        "pixels": stored.quantization.model_dump(mode="json"),
-        "files": [str(path) for path in distilled.files],
-        "read": distilled.read,
-        "asserted": distilled.asserted,
-    }
-
-
-def _print(report: dict[str, object]) -> None:
-    pixels = report["pixels"]
-    shape = report["shape"]
-    assert isinstance(pixels, dict) and isinstance(shape, list)
-    channels, height, width = shape
-    kind = "RGB" if channels == 3 else "greyscale"
-    typer.echo(
-        f"{report['images']} images of {width}x{height} {kind}, {report['classes']} classes, by {report['method']}"
-    )
-    for way in ("clip", "range"):
-        error = pixels[way] or (pixels["error"] if pixels["mode"] == way else None)
-        if error:
-            chosen = "  <- chosen" if pixels["mode"] == way else ""
-            cost = f"RMSE {error['rmse']:.4f}, max {error['max_abs']:.3f}, {error['clipped_share']:.1%} clipped"
-            typer.echo(f"uint8 by {way}: {cost}{chosen}")
-    typer.echo(f"wrote {report['written']}" if report["written"] else "dry run: nothing written")

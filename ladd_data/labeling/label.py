@@ -28,11 +28,11 @@ from ladd_data.manifest import (
     Labels,
     Manifest,
     Network,
-    Recipe,
     count_views,
 )
 from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
 from ladd_data.pixels import renormalize
+from ladd_data.recipe import Recipe
 from ladd_data.shards.layout import Records, pick, view_columns
 from ladd_data.shards.writer import new_dataset
 from ladd_data.types import F32, U8, Columns

@@ -15,6 +15,8 @@ from ladd_data.manifest import Boxes, Full, Grid, Manifest, count_views
 from ladd_data.png import PngKind
 from ladd_data.types import I64, TYPE_BYTES, Columns, ColumnTypes
 
+JPEG_ROOM = 16384
+"""A quarter of what a JPEG may have beyond its pixels: so a row group of the largest ones keeps to LADD-082."""
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -22,22 +24,30 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Layout:
     """Class names, the dense columns as name -> (shape per record, dtype), and what the images are.
 
-    shape: channels, height and width of every image; png: how its pixels become a PNG file.
+    shape: channels, height and width of every image; png: how its pixels become a PNG file; None where
+    images are JPEG files, which nobody makes from pixels.
     """
 
     classes: tuple[str, ...]
     dense: ColumnTypes
     shape: tuple[int, int, int]
-    png: PngKind
+    png: PngKind | None
+
+    @property
+    def suffix(self) -> str:
+        """Of an image's file name: "png" or "jpg"."""
+        return "png" if self.png else "jpg"
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of a record in memory: raw pixels, label values, and 64 for the rest.
+        """Bytes of a record in memory: raw pixels, room for a JPEG file, label values, and 64 for the rest.
 
         The cut into shards and row groups follows from it, so it must not depend on how well the pixels
         of some edition compress: a dataset that went through other editions comes back byte by byte.
         """
-        return math.prod(self.shape) + 64 + sum(math.prod(s) * TYPE_BYTES[dtype] for s, dtype in self.dense.values())
+        file = 0 if self.png else JPEG_ROOM
+        labels = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in self.dense.values())
+        return math.prod(self.shape) + file + 64 + labels
 
     @property
     def column_names(self) -> list[str]:
@@ -49,8 +59,8 @@ class Layout:
 class Records:
     """Some records in the form they have on disk.
 
-    ids: their names; labels: int64 [n]; images: n PNG files, made when asked for where the container
-    holds pixels (`PixelImages`); dense: column name -> array [n, ...].
+    ids: their names; labels: int64 [n]; images: n PNG or JPEG files; where the container holds pixels, with
+    these (`PixelImages`), and PNG files made when asked for; dense: column name -> array [n, ...].
     """
 
     ids: list[str]

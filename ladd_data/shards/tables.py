@@ -16,9 +16,9 @@ _NAMED = 30
 """Columns that a message names."""
 
 
-def to_batch(records: Records, images: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
-    """Return records as an Arrow batch; `images` is the image column, which containers store in their own way."""
-    columns = [images, pa.array(records.labels, pa.int64()), pa.array(records.ids, pa.string())]
+def to_batch(records: Records, images: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Return records as an Arrow batch; `images`: the image columns, which containers store in their own way."""
+    columns = [*images, pa.array(records.labels, pa.int64()), pa.array(records.ids, pa.string())]
     columns += [to_array(values, schema.field(name).type) for name, values in records.dense.items()]
     return pa.record_batch(columns, schema=schema)
 

@@ -9,6 +9,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from cases import Case
 from invalid_arrows import CASES as WRONG_ARROWS
 from invalid_files import CASES as WRONG_FILES
 from invalid_manifests import CASES as WRONG_MANIFESTS
@@ -16,10 +17,11 @@ from invalid_records import CASES as WRONG_RECORDS
 from invalid_tars import CASES as WRONG_TARS
 from invalid_versions import CASES as WRONG_VERSIONS
 from invalid_views import CASES as WRONG_VIEWS
+from jpeg_cases import INVALID as WRONG_JPEGS
 from valid import CASES as VALID
 
 HERE = Path(__file__).parent
-INVALID = [
+INVALID: list[Case] = [
     *WRONG_FILES,
     *WRONG_MANIFESTS,
     *WRONG_RECORDS,
@@ -27,6 +29,7 @@ INVALID = [
     *WRONG_TARS,
     *WRONG_ARROWS,
     *WRONG_VERSIONS,
+    *WRONG_JPEGS,
 ]
 LIBRARIES = ("numpy", "pillow", "pyarrow", "pyyaml")
 """Whose versions show in the bytes: Parquet states its writer, and deflate and zstd may differ."""

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from building import LABELLED, Document, Draft, Plan
 from cases import CARD, SHARD, SHARDS, Case, drop, plan_of, set_to, swap
+from jpeg_cases import VALID as JPEGS
 
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.manifest import Boxes, Coding, Full
@@ -128,7 +129,7 @@ def in_edition(edition: Edition, short: str) -> list[Case]:
     ]
 
 
-CASES = [
+CASES: list[Case] = [
     Case("unlabelled", "Four images, no dense labels.", PLAIN),
     Case("greyscale", "One channel, no dense labels.", replace(PLAIN, channels=1)),
     Case("greyscale-labelled", "One channel, dense labels.", replace(LABELLED, channels=1)),
@@ -202,4 +203,5 @@ CASES = [
     Case("soft-and-dense", "Whole-image soft labels and dense ones.", replace(LABELLED, soft="logits")),
     *(case for edition, short in EDITIONS.items() for case in in_edition(edition, short)),
     Case("card-with-more", "A card with a field and a section added by hand.", after=more_card),
+    *JPEGS,
 ]

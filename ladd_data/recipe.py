@@ -1,0 +1,72 @@
+"""How a dataset is meant to be trained on: loss, optimiser, schedule and augmentation, as data.
+
+Part of the manifest, and so of the JSON Schema in spec/. Absent and null mean "not known".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Optimizer(_Part):
+    """What turns gradients into steps."""
+
+    name: Literal["sgd", "adam", "adamw"]
+    lr: Positive | None = Field(default=None, description="null where the dataset's learned_lr is meant.")
+    momentum: Share = 0.0
+    weight_decay: NonNegative = 0.0
+    decay_vectors: bool = Field(default=True, description="Whether biases and norm weights are decayed, too.")
+
+
+class Schedule(_Part):
+    """The learning rate over a run, as a share of the first: t runs from 0 to 1."""
+
+    kind: Literal["constant", "step", "cosine", "half-cosine", "warmup-cosine"] = Field(
+        description="cosine: (1 + cos(pi t)) / 2; half-cosine: (1 + cos(pi t / 2)) / 2, which ends at a half; "
+        "warmup-cosine: linear from 0 over the share `warmup`, cosine over the rest."
+    )
+    at: tuple[Share, ...] = Field(default=(), description="step: the shares of the run at which `factor` applies.")
+    factor: Positive | None = None
+    warmup: Share = 0.0
+
+
+class Augmentation(_Part):
+    """What is done to images on the way into the network; absent parts are not done."""
+
+    dsa: str | None = Field(default=None, description="DSA's strategy, such as color_crop_cutout_flip_scale_rotate.")
+    dsa_per_image: bool = Field(default=False, description="Drawn per image, not once a batch.")
+    cutmix: Positive | None = Field(default=None, description="Beta of CutMix's draw.")
+    mixup: Positive | None = Field(default=None, description="Alpha of MixUp's draw.")
+    crop_scale: tuple[Share, Share] | None = Field(default=None, description="Random resized crop: least, most area.")
+    crop_padding: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    patch_shuffle: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Patches per side.")
+    replay: bool = Field(default=False, description="Crops, flips and mixing are those stored with the labels.")
+
+
+class Recipe(_Part):
+    """The loss these data are meant for. Reductions are fields because the field's codes differ in them."""
+
+    loss: Literal["hard-ce", "ladd", "soft-ce", "kl", "mse", "mse-ce", "kl-ce", "soft-ce-ce", "gift", "topk-kl"]
+    view_reduction: Literal["sum", "mean"] | None = None
+    image_reduction: Literal["mean"] = "mean"
+    temperature: Positive | None = Field(default=None, description="Of student and teacher in kl; 1 elsewhere.")
+    temperature_squared: bool = Field(default=False, description="Whether kl is multiplied by temperature squared.")
+    hard_weight: NonNegative | None = Field(default=None, description="Of the hard cross-entropy beside a soft loss.")
+    optimizer: Optimizer | None = None
+    schedule: Schedule | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    augmentation: Augmentation | None = None
+    ema: Share | None = Field(default=None, description="Decay of the average of weights that is tested.")
+    source: str | None = None
