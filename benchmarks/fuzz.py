@@ -63,11 +63,10 @@ def fingerprint(folder: Path) -> str:
     """Return a digest of every value that a reader gets: ids, labels, pixels, soft labels, in file order."""
     state = hashlib.sha256()
     found = read_metadata(folder)
-    images = found.manifest.images
     for _, _, records in found.records():
         state.update(repr(records.ids).encode() + records.labels.tobytes())
         for row in range(len(records)):
-            state.update(decode_image(records.images, row, images.channels, images.height, images.width).tobytes())
+            state.update(decode_image(records.images, row, found.layout).tobytes())
         for name, values in records.dense.items():
             state.update(name.encode() + np.ascontiguousarray(values).tobytes())
     return state.hexdigest()

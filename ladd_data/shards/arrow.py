@@ -90,8 +90,6 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
             refuse_nulls(columns)
             pixels = from_array(columns["image"], layout.shape, "uint8")
             ids, labels, dense = from_labels(columns, layout)
-            if layout.png is None:
-                refuse_nulls(FILE_COLUMN, columns[FILE_COLUMN])
             yield Records(ids, labels, PixelImages(pixels, layout.png or columns[FILE_COLUMN].to_pylist()), dense)
     except (pa.ArrowException, OSError) as error:
         raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error

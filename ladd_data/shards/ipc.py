@@ -227,7 +227,7 @@ def _nodes(kind: pa.DataType, values: int) -> Iterator[tuple[int, list[int]]]:
     if pa.types.is_fixed_size_list(kind):
         yield values, [bitmap]
         yield from _nodes(kind.value_type, values * kind.list_size)
-    elif pa.types.is_string(kind):
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
         yield values, [bitmap, 4 * (values + 1), 0]
     else:
         yield values, [bitmap, -(-values * kind.bit_width // 8)]
@@ -236,4 +236,4 @@ def _nodes(kind: pa.DataType, values: int) -> Iterator[tuple[int, list[int]]]:
 def _row_bits(kind: pa.DataType) -> int:
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _row_bits(kind.value_type)
-    return 32 if pa.types.is_string(kind) else int(kind.bit_width)
+    return 32 if pa.types.is_string(kind) or pa.types.is_binary(kind) else int(kind.bit_width)

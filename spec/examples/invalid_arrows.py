@@ -144,7 +144,7 @@ FILES = [
     wrong("without-magic", "LADD-070", "Other last bytes.", changed(lambda data: data[:-6] + b"ARROW2")),
     wrong("text", "LADD-070", "Text.", changed(lambda data: b"no Arrow at all")),
     wrong("empty", "LADD-070", "No bytes.", changed(lambda data: b"")),
-    wrong("footer-length", "LADD-070", "A footer longer than the file.", changed(lambda d: d[:-8] + b"\x7f" + d[-7:])),
+    wrong("footer-length", "LADD-082", "A footer longer than the file.", changed(lambda d: d[:-8] + b"\x7f" + d[-7:])),
     wrong("id-not-utf-8", "LADD-070", "An id that is no text.", rewrite(not_text)),
     wrong("id-beyond-its-buffer", "LADD-070", "Offsets beyond the text.", changed(reach_beyond)),
     wrong("compressed", "LADD-072", "zstd.", rewrite(compression="zstd")),

@@ -179,7 +179,7 @@ NAMES = [
     member("id-empty", "LADD-061", "No id.", name(1, ".png")),
     member("id-of-two-underscores", "LADD-061", "An id that readers skip.", name(1, "__0.png")),
     member("upper-case", "LADD-061", "PNG in capitals.", name(1, "000000.PNG")),
-    member("jpeg", "LADD-061", "A JPEG file's name.", name(1, "000000.jpg")),
+    member("jpeg", "LADD-062", "A JPEG file's name.", name(1, "000000.jpg")),
     member("pickle", "LADD-061", "A pickle.", insert(3, "000000.pickle", PICKLE)),
     member("json", "LADD-061", "A member of one's own.", insert(3, "000000.json", b"{}")),
 ]
