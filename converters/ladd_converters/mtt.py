@@ -52,7 +52,8 @@ class MttConverter:
         if not runs:
             return None
         name = runs[0].pair((*runs[0].iterations, "best")[0]).images.name
-        return f"{name} beside {name.replace('images', 'labels')} of class numbers, no lr_<it>.pt"
+        numbers = " of class numbers" if peek_labels(runs[0]) else ""
+        return f"{name} beside {name.replace('images', 'labels')}{numbers}, no lr_<it>.pt"
 
     def describe(self, path: Path) -> Description:
         """Say what would be read and asked; see `ladd_data.Converter.describe`."""

@@ -200,13 +200,15 @@ def _read_array(file: Path, key: str | None) -> Tensor:
     if not file.is_file():
         raise UsageError(f"{file}: {'is not a file' if file.exists() else 'no such file'}.")
     try:
-        if key is not None:
-            with zipfile.ZipFile(file) as archive:
+        if key is None:
+            array = np.load(file, allow_pickle=False)
+        else:
+            with zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
                 unfolded = archive.getinfo(f"{key}.npy").file_size
-            if unfolded > UNFOLDS * file.stat().st_size:
-                raise ConvertError(f"{file}: found {file.stat().st_size} bytes that unfold to {unfolded}; damaged?")
-        loaded = np.load(file, allow_pickle=False, mmap_mode="r" if key is None else None)
-        array = np.ascontiguousarray(loaded if key is None else loaded[key])
+                if unfolded > UNFOLDS * file.stat().st_size:
+                    raise ConvertError(f"{file}: found {file.stat().st_size} bytes that unfold to {unfolded}; damaged?")
+                array = np.lib.format.read_array(member, allow_pickle=False)
+        array = np.array(array, order="C")
         return torch.from_numpy(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")))
     except ConvertError:
         raise

@@ -13,7 +13,10 @@ from ladd_converters.whitening import ASK as ASK_WHITENING
 from ladd_converters.whitening import read_pixels, whitening_notes
 from ladd_data import Answers, Ask, Classes, Description, Distilled, Preset, Recipe, SoftValues, UsageError
 
-PRESETS = "cifar10 for this family's CIFAR-10 and CIFAR-100, imagenet for Tiny ImageNet and ImageNet and its subsets"
+PRESETS = (
+    "cifar10 for this family's CIFAR-10 and CIFAR-100, imagenet for Tiny ImageNet, ImageNet and its subsets, or "
+    "mean/std as 0.5,0.5,0.5/0.5,0.5,0.5. If the run used --zca, say --whitening instead"
+)
 NO_LR = "The learned learning rate is in no file (it went to wandb only); say it with --learned-lr if you know it."
 _ALIASES = {"tiny": "tinyimagenet", "imagenet": "imagenet-1k"}
 

@@ -6,6 +6,7 @@ whitening undone, on the raw 0..1 scale. Nothing marks a run that was whitened b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ WHITENED = (
     "and nothing here can be shown as a picture."
 )
 DEWHITENED = "The method's paper evaluated the whitened pixels; these are the same with the whitening undone."
+_ZCA = re.compile(r"(?<![a-z])zca(?![a-z])", re.IGNORECASE)
+_NO_ZCA = re.compile(r"no[_-]?zca", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def check_whitening(pair: Pair, answers: Answers, zca_files: Sequence[Path], pre
         presets: which normalisations to offer, such as "cifar10 for CIFAR-10".
 
     Raises:
-        ConvertError: the folder is of a ZCA run and --whitening was not given.
+        ConvertError: the folder is of a ZCA run, by its files or its name, and --whitening was not given.
         UsageError: neither, or both, of --whitening and --normalization were given.
     """
     if answers.whitening is None and zca_files:
@@ -89,11 +92,17 @@ def check_whitening(pair: Pair, answers: Answers, zca_files: Sequence[Path], pre
             "pictures with the whitening undone; --whitening whitened takes what the network saw, which needs "
             "test images whitened by the same (unsaved) matrix."
         )
+    folder = _run_name(pair.images.parent)
+    if answers.whitening is None and answers.images is None and _ZCA.search(folder) and not _NO_ZCA.search(folder):
+        raise ConvertError(
+            f'{pair.images}: the folder\'s name, "{folder}", says that this run used ZCA whitening. If so, say '
+            "--whitening whitened (there is no de-whitened images_zca_*.pt here); if not, name the two files with "
+            "--images and --labels."
+        )
     if answers.whitening is None and answers.normalization is None:
         raise UsageError(
             f"{pair.images}: holds normalised pixels and does not say by which mean and std. Give --dataset, or "
-            f"--normalization: {presets}, or mean/std as 0.5,0.5,0.5/0.5,0.5,0.5. If the run used --zca, say "
-            "--whitening instead."
+            f"--normalization: {presets}."
         )
     if answers.whitening is not None and answers.normalization is not None:
         why = {"whitened": "whitening replaced it", "dewhitened": "those pixels are on the raw 0..1 scale"}
@@ -104,6 +113,11 @@ def check_whitening(pair: Pair, answers: Answers, zca_files: Sequence[Path], pre
             f"{pair.images}: is the de-whitened copy, whatever its name suggests. Say --whitening dewhitened, or "
             "take the whitened images_<it>.pt."
         )
+
+
+def _run_name(folder: Path) -> str:
+    """Return the name of a run's folder; DATM puts its files into one more, called Normal."""
+    return (folder.absolute().parent if folder.name == "Normal" else folder.absolute()).name
 
 
 def whitening_notes(answers: Answers, zca_files: bool, ipc: int, steps: bool, usual: str | None) -> list[str]:

@@ -356,7 +356,7 @@ def test_several_runs_are_listed(tmp_path: Path) -> None:
         ("missing", "no such folder or file"),
         ("empty", "no images_*.pt"),
         ("run/labels_7.pt", "expected a run folder or an images_<it>.pt"),
-        ("run", "--images {}/run/images_7.pt --labels {}/run/labels_7.pt"),
+        ("run", "--iteration 7"),
         ("alone", "found images_5.pt but no labels_5.pt"),
         ("alone/images_5.pt", "found no labels_5.pt beside it"),
         ("run/images_\udcff.pt", "no such folder or file"),
