@@ -51,7 +51,7 @@ class FtdConverter:
         runs = _runs(path)
         found = describe_runs(path, runs, self.datasets, reason, (BOTH_BEST, NO_LR))
         if len(runs) == 2 and runs[0].ema != runs[1].ema and found.asks[0].option == "--images":
-            why = f"{_which(runs)}; name the folder in place of {path}, or its two files"
+            why = f"the run {_which(runs)}; name the folder in place of {path}, or its two files"
             return replace(found, asks=(Ask("--images", why, found.asks[0].example), *found.asks[1:]))
         return found
 
