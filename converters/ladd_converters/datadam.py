@@ -42,6 +42,7 @@ from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, 
 REPOSITORY = "https://github.com/DataDistillation/DataDAM"
 _RESULT = re.compile(r"res_DataDAM_.*\.pt|syn_data_(?P<dataset>\w+)_ipc_(?P<ipc>\d+)\.pt")
 _INITIAL = re.compile(r"(?P<dataset>[A-Za-z0-9]+)_IPC(?P<ipc>\d+)_images\.pt")
+_INITIAL_FOLDER = "Initial_Synthetic_Dataset"
 _EXPECTED = "res_DataDAM_<dataset>_<model>_<ipc>ipc_.pt, nor syn_data_<dataset>_ipc_<ipc>.pt"
 _NOT_HERE = ("iteration", "mosaic_factor", "learned_lr")
 _LATEST = (
@@ -110,7 +111,9 @@ class DataDamConverter:
 
 
 def _find(path: Path) -> list[Path]:
-    return find_files(path, _RESULT) or find_files(path, _INITIAL)
+    """Return the results, or else the initial sets in the repository's folder; others use names like theirs."""
+    initial = [file for file in find_files(path, _INITIAL) if file.parent.name == _INITIAL_FOLDER]
+    return find_files(path, _RESULT) or initial
 
 
 def _choose(path: Path, answers: Answers) -> tuple[Path, Path | None]:

@@ -137,6 +137,9 @@ def _choose(path: Path, iteration: str | None) -> Path:
         UsageError: there is none, or there are several runs.
     """
     if path.is_file():
+        step = _STEP.fullmatch(path.name)
+        if iteration is not None and step and iteration.lstrip("0") != step[1].lstrip("0"):
+            raise UsageError(f"{path}: is of step {int(step[1])}; --iteration {iteration} contradicts it.")
         return path
     files = find_files(path, _STEP)
     if not files:

@@ -77,7 +77,7 @@ class GiftConverter:
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a file for GIFT, or None."""
         for file in find_files(path, _DATA, LOOKED_AT):
-            if _IPC.fullmatch(file.parent.name) or _holds_dictionary(file):
+            if _holds_dictionary(file):
                 return f"data.pt in {file.parent.name}, a dictionary as GIFT reads"
         return None
 
@@ -133,17 +133,17 @@ class GiftConverter:
 
 
 def _holds_dictionary(file: Path) -> bool:
-    """Tell from its first bytes whether a torch file holds a dictionary with the key "dataset"."""
+    """Tell from the start of its outline whether a torch file holds a dictionary of dataset, data and label."""
     try:
         with zipfile.ZipFile(file) as archive:
             name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
             if name is None:
                 return False
             with archive.open(name) as pickled:
-                head = pickled.read(64)
+                head = pickled.read(1 << 16)
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return False
-    return head[2:3] == b"}" and b"dataset" in head
+    return head[2:3] == b"}" and b"dataset" in head and b"label" in head
 
 
 def _method_in(file: Path) -> str | None:

@@ -245,10 +245,10 @@ def _put_together(parts: list[_Part], read: Facts) -> tuple[NDArray[np.float32],
 
 def _read_pair(file: Path, read: Facts) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     content = read_torch(file)
-    is_pair = isinstance(content, list | tuple) and len(content) == 2
-    if not is_pair or not all(isinstance(item, Tensor) for item in content):  # type: ignore[attr-defined]
+    pair = content if isinstance(content, list | tuple) and len(content) == 2 else (None, None)
+    images, labels = pair
+    if not isinstance(images, Tensor) or not isinstance(labels, Tensor):
         raise ConvertError(f"{file}: found {say_content(content)}; expected a list of two tensors, [images, labels].")
-    images, labels = content  # type: ignore[misc]
     return to_images(file, dense(file, images), read), to_classes(file, dense(file, labels), read)
 
 

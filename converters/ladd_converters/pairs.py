@@ -180,11 +180,13 @@ def to_soft(
 
     Raises:
         UsageError: --label-space is needed, or contradicts the labels.
-        ConvertError: the numbers are not real.
+        ConvertError: the numbers are not real and finite.
     """
     if tensor.is_complex():
         raise ConvertError(f"{where}: found labels {say_tensor(tensor)}; expected real numbers [n, classes].")
     values = tensor.to(torch.float32).numpy()
+    if not np.isfinite(values).all():
+        raise ConvertError(f"{where}: found NaN or infinity in the labels; expected finite numbers. The run diverged.")
     sums = values.sum(1, dtype=np.float64)
     sum_to_one = bool(values.min(initial=0) >= 0 and np.abs(sums - 1).max(initial=0) < PROBABILITY_SLACK)
     said = answers.label_space

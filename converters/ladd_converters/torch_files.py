@@ -98,7 +98,7 @@ def dense(path: Path, tensor: Tensor) -> Tensor:
         kind = "quantized" if tensor.is_quantized else "empty (meta)" if tensor.is_meta else "sparse"
         raise ConvertError(f"{path}: found a tensor that is {kind}; expected a dense one with its values.")
     _check_size(path, tensor.numel() * tensor.element_size())
-    return tensor.detach().cpu().contiguous()
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def read_torch(path: Path) -> object:
