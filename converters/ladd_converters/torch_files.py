@@ -8,6 +8,7 @@ is called with what a file says. What a file is, if not what was wanted, is said
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 import reprlib
 import struct
@@ -15,6 +16,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -29,6 +31,7 @@ _KNOWN_TEXT = (
 )
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch files begin: since torch 1.6, and before
 _TRUST = "Nothing in it was run. If you trust it, open it yourself and save its tensors with torch.save."
+_PICKLES_OF_OLD = 4  # magic number, protocol, system; then what was saved
 _WEIGHTS = "the weights of a network (a teacher's checkpoint?), not a dataset"
 
 
@@ -73,6 +76,20 @@ _ALLOWED: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     (_Number, "numpy.dtypes.Float64DType"),
     (_Int64, "numpy.dtypes.Int64DType"),
 ]
+
+
+_BUILDERS = {
+    "collections.OrderedDict",
+    "_codecs.encode",  # the bytes of a NumPy number
+    "torch.Size",
+    "torch.serialization._get_layout",
+    "torch.storage.TypedStorage",
+    *(f"torch._utils._rebuild_{what}" for what in ("tensor", "tensor_v2", "tensor_v3", "parameter", "sparse_tensor")),
+    *(f"torch._utils._rebuild_{what}" for what in ("parameter_with_state", "meta_tensor_no_storage")),
+    *(item[1] for item in _ALLOWED if isinstance(item, tuple)),
+}
+"""What tensors and plain containers are made of. torch allows more, some of which takes any amount of memory."""
+_TYPES = re.compile(r"torch\.(\w+Storage|u?int\d+|b?float\d+\w*|bool|complex\d+)")
 
 
 def read_tensor(path: Path) -> Tensor:
@@ -197,9 +214,32 @@ def _check_start(path: Path) -> None:
             raise ConvertError(f"{path}: found {what}; expected a torch file. {fix}")
     if not head.startswith((_ZIP, _PICKLE)):
         raise ConvertError(f"{path}: found bytes that begin {head[:16]!r}; expected a torch file. Download it again.")
-    if head.startswith(_ZIP):
-        with zipfile.ZipFile(path) as archive:
-            _check_size(path, sum(entry.file_size for entry in archive.infolist()))
+    if not head.startswith(_ZIP):
+        with path.open("rb") as file:
+            for _ in range(_PICKLES_OF_OLD):
+                if file.peek(1):
+                    _check_names(path, file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        _check_size(path, sum(entry.file_size for entry in archive.infolist()))
+        for entry in archive.infolist():
+            if entry.filename.endswith("/data.pkl"):
+                with archive.open(entry) as pickled:
+                    _check_names(path, pickled)
+
+
+def _check_names(path: Path, pickled: IO[bytes]) -> None:
+    """Refuse a pickle by the names in it, before anything of it is built.
+
+    Raises:
+        ConvertError: one is not of tensors and plain containers.
+        ValueError: it is damaged.
+    """
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST"):
+            name = str(argument).replace(" ", ".")
+            if name not in _BUILDERS and not _TYPES.fullmatch(name):
+                raise ConvertError(_say_refused(path, f"GLOBAL {name}"))
 
 
 def _check_size(path: Path, unfolded: int) -> None:

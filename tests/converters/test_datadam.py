@@ -52,7 +52,7 @@ def test_a_genuine_result_converts_entry_by_entry(tmp_path: Path, experiment: in
 
     manifest = check_converter(DATADAM, RUN, answers, tmp_path)
 
-    assert DATADAM.read(RUN, answers).images[0, 0].mean() == pytest.approx(mean, abs=1e-5)  # of the run's NOTE.txt
+    assert read(DATADAM, RUN, answers).images[0, 0].mean() == pytest.approx(mean, abs=1e-5)  # of the run's NOTE.txt
     assert manifest.distillation.read["experiments"] == 6
     assert manifest.distillation.read.get("experiment") == (5 if experiment is None else None)
 

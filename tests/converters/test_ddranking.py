@@ -1,4 +1,4 @@
-"""The converter of DD-Ranking's layout, on files made by hand from the source's description: there is no genuine one."""
+"""The converter of DD-Ranking's layout, on files made by hand from the source's description (none is genuine)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_runs import ABC, HAND, UPSTREAM, Reduce, genuine, ladd, refusal
+from converter_runs import ABC, HAND, UPSTREAM, Reduce, genuine, ladd, read, refusal
 from ladd_converters.frepo import FrepoConverter, recipe_for
 
 from ladd_data import Answers, ConvertError, UsageError
@@ -24,11 +23,9 @@ IMAGE = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
 LABEL = (np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]] - np.float32(1 / 3)) * np.float32(1.8)
 
 
-def save_step(
-    folder: Path, step: int = 5, image: object = IMAGE, label: object = LABEL, dataset: str = "cifar10"
-) -> Path:
+def save_step(folder: Path, step: int = 5, image: object = IMAGE, label: object = LABEL, of: str = "cifar10") -> Path:
     """Write a step as script/distill.py does, and return the run's folder."""
-    run = folder / f"train_img/{dataset}/step0K_num6/conv_w16_d3_identity_llTrue/state2_reset4"
+    run = folder / f"train_img/{of}/step0K_num6/conv_w16_d3_identity_llTrue/state2_reset4"
     (run / "np").mkdir(parents=True, exist_ok=True)
     np.savez(run / f"np/step{step:06d}.npz", image=np.asarray(image), label=np.asarray(label))
     return run
@@ -40,7 +37,7 @@ def test_a_genuine_run_converts_whitened_with_its_targets(tmp_path: Path) -> Non
 
     manifest = check_converter(FREPO, RUN, answers, tmp_path)
 
-    distilled = FREPO.read(RUN, answers)
+    distilled = read(FREPO, RUN, answers)
     assert distilled.soft and distilled.soft.values[5, 5] == pytest.approx(0.90051, abs=1e-5)  # of the run's NOTE.txt
     assert distilled.images[0].mean((1, 2)) == pytest.approx([0.022, -0.01811, -0.00259], abs=1e-5)
     assert distilled.labels.tolist() == list(range(10))
@@ -60,7 +57,7 @@ def test_channels_come_first_and_targets_are_kept(tmp_path: Path) -> None:
 
     manifest = check_converter(FREPO, run, WHITENED, tmp_path / "out")
 
-    distilled = FREPO.read(run, WHITENED)
+    distilled = read(FREPO, run, WHITENED)
     assert np.array_equal(distilled.images, IMAGE.transpose(0, 3, 1, 2))
     assert distilled.soft and np.array_equal(distilled.soft.values, LABEL)
     facts = manifest.distillation.read
@@ -72,17 +69,17 @@ def test_the_last_step_is_taken_unless_another_is_asked_for(tmp_path: Path) -> N
     for step in (5, 20, 100):
         run = save_step(tmp_path, step, IMAGE * step)
 
-    assert np.array_equal(FREPO.read(run, WHITENED).images, (IMAGE * 100).transpose(0, 3, 1, 2))
+    assert np.array_equal(read(FREPO, run, WHITENED).images, (IMAGE * 100).transpose(0, 3, 1, 2))
     asked = FREPO.read(run, replace(WHITENED, iteration="20"))
     assert asked.files == (run / "np/step000020.npz",) and "iteration" not in asked.read
     assert "has steps 5, 20, 100" in str(refusal(FREPO, run, replace(WHITENED, iteration="6")))
     assert "contradicts" in str(refusal(FREPO, asked.files[0], replace(WHITENED, iteration="5")))
-    save_step(tmp_path, 5, dataset="cifar100")
+    save_step(tmp_path, 5, of="cifar100")
     assert "found 2 runs" in str(refusal(FREPO, tmp_path, WHITENED))
 
 
 def test_sets_without_colour_are_normalised_and_not_whitened(tmp_path: Path) -> None:
-    run = save_step(tmp_path / "run", image=IMAGE[..., :1], dataset="fashion_mnist")
+    run = save_step(tmp_path / "run", image=IMAGE[..., :1], of="fashion_mnist")
     answers = Answers(classes=ABC, normalization=NORMALIZATIONS["fashionmnist"])
 
     manifest = check_converter(FREPO, run, answers, tmp_path / "out")
@@ -96,7 +93,7 @@ def test_sets_without_colour_are_normalised_and_not_whitened(tmp_path: Path) -> 
 def test_targets_that_point_elsewhere_are_noted(tmp_path: Path) -> None:
     run = save_step(tmp_path, label=LABEL[[2, 1, 0, 3, 4, 5]])
 
-    distilled = FREPO.read(run, WHITENED)
+    distilled = read(FREPO, run, WHITENED)
 
     assert distilled.labels.tolist() == [1, 0, 0, 1, 2, 2]
     assert any(note.startswith("2 of 6 images") for note in distilled.notes)
@@ -132,7 +129,7 @@ def test_missing_and_contradicting_answers_name_the_option(
         (IMAGE * np.nan, LABEL, "NaN or infinity in 6 of 6"),
         (IMAGE, LABEL[:5], "6 images and 5 labels"),
         (IMAGE[:4], LABEL[:4], 'no image of class "c"'),
-        (IMAGE, LABEL[:, :2], "labels"),
+        (IMAGE, LABEL[:, :2], 'no image of class "c"'),
         (np.array([Reduce("true")], dtype=object), LABEL, "allow_pickle=False"),
     ],
 )
@@ -170,7 +167,7 @@ def test_a_malicious_file_is_refused_and_nothing_runs(
     code = ladd(monkeypatch, FREPO, "convert", "frepo", run, "-o", tmp_path / "out", *options)
 
     assert code == 1 and "step000005.npz: found" in capsys.readouterr().err
-    assert "canary" not in os.listdir(tmp_path) and "out" not in os.listdir(tmp_path)
+    assert not (tmp_path / "canary").exists() and not (tmp_path / "out").exists()
 
 
 def test_the_recipe_counts_steps_by_images() -> None:

@@ -89,7 +89,7 @@ def test_a_tensor_comes_out_as_it_was_saved(tmp_path: Path, tensor: torch.Tensor
         pytest.param(torch_bytes([VALUES[None, None], VALUES]), "ladd convert idc", id="idc"),
         pytest.param(torch_bytes(np.str_("text")), "not of plain tensors", id="numpy-string"),
         pytest.param(torch_bytes(np.datetime64(1, "s")), "not of plain tensors", id="numpy-date"),
-        pytest.param(torch_bytes({"data": Dangerous()}), 'wants "len"', id="function"),
+        pytest.param(torch_bytes({"data": Dangerous()}), 'wants "__builtin__.len"', id="function"),
         pytest.param(torch_bytes([VALUES, VALUES]), "a list of 2", id="list"),
         pytest.param(torch_bytes("text"), "a str", id="str"),
         pytest.param(torch_bytes(np.zeros(3)), "multiarray._reconstruct", id="numpy"),
@@ -127,13 +127,14 @@ def test_numpy_numbers_open_as_plain_ones_under_both_names(
     tmp_path: Path, number: Any, module: str, zipped: bool
 ) -> None:
     saved = torch_bytes({"accs": [number]}, _use_new_zipfile_serialization=False)
-    own = np.float64.__reduce__(np.float64(0))[0].__module__.encode()  # type: ignore[attr-defined]
+    own = np.float64.__reduce__(np.float64(0))[0].__module__.encode()
     saved = saved.replace(own + b"\nscalar", module.encode() + b"\nscalar")
     (tmp_path / "t.pt").write_bytes(torch_bytes({"accs": [number]}) if zipped else saved)
 
     read = read_torch(tmp_path / "t.pt")
 
-    assert read == {"accs": [number.item()]} and type(read["accs"][0]) in (float, int, bool)  # type: ignore[index]
+    assert isinstance(read, dict) and read == {"accs": [number.item()]}
+    assert type(read["accs"][0]) in (float, int, bool)
 
 
 def test_nothing_is_allowed_for_the_rest_of_the_process(tmp_path: Path) -> None:
@@ -170,6 +171,26 @@ def test_a_view_that_is_negated_later_comes_out_negated(tmp_path: Path) -> None:
     (tmp_path / "t.pt").write_bytes(torch_bytes(view))
 
     assert np.array_equal(read_tensor(tmp_path / "t.pt").numpy(), -VALUES.numpy())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["builtins bytearray", "torch FloatTensor", "torch.storage UntypedStorage"])
+def test_what_would_take_much_memory_is_not_called(tmp_path: Path, name: str, zipped: bool) -> None:
+    bomb = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n(J\xff\xff\xff\x6ftR."  # name(2 ** 31 or so)
+    number = b"\x80\x02K\x01."
+    saved = torch_bytes(1, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(saved)) as old, zipfile.ZipFile(buffer, "w") as new:
+            for entry in old.namelist():
+                new.writestr(entry, bomb if entry.endswith("data.pkl") else old.read(entry))
+        saved = buffer.getvalue()
+    else:
+        saved = saved.replace(number, bomb, 1)
+    (tmp_path / "t.pt").write_bytes(saved)
+
+    with pytest.raises(ConvertError, match=f'wants "{name.replace(" ", ".")}"'):
+        read_torch(tmp_path / "t.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
