@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ladd_data.manifest import Manifest as Manifest
     from ladd_data.manifest import Normalization as Normalization
     from ladd_data.pictures import Pictures as Pictures
+    from ladd_data.pictures import open_pictures as open_pictures
     from ladd_data.recipe import Recipe as Recipe
     from ladd_data.recipes import RECIPES as RECIPES
     from ladd_data.types import Batch as Batch
@@ -71,6 +72,7 @@ _HOMES = {
     "grid": "views.geometry",
     "load": "dataset",
     "load_labeler": "labeling.labeler",
+    "open_pictures": "pictures",
     "validate": "validation",
 }
 

@@ -1,35 +1,46 @@
-"""Write what a converter read as a dataset: check it, quantise its pixels, describe it."""
+"""Write what a converter read as a dataset: check it, quantise its pixels or keep its files, describe it."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ladd_data.converter import Distilled, SoftValues
-from ladd_data.digests import Digests
+from ladd_data.digests import Digests, digest_pixels
 from ladd_data.errors import ConvertError, UsageError
-from ladd_data.files import sha256_file
 from ladd_data.manifest import (
     MAX_SIDE,
     SPEC_VERSION,
+    Affine,
     Distillation,
     Images,
     Manifest,
     Normalization,
+    PixelError,
+    Quantization,
     Soft,
-    SourceFile,
 )
-from ladd_data.pixels import StoredPixels, quantize
+from ladd_data.pictures import Pictures
+from ladd_data.pixels import natural_affine, quantize
 from ladd_data.png import PngKind, choose_png, encode_png
 from ladd_data.recipe import Recipe
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, I64, Columns, ColumnTypes
+from ladd_data.shards.writer import DatasetWriter, new_dataset
+from ladd_data.source_files import SourceFiles
+from ladd_data.types import F32, I64, U8, Columns, ColumnTypes
 
 RECORDS_AT_ONCE = 1024
+BYTES_AT_ONCE = 4 * 2**20
+"""Of pixels that the files handed to a thread at once decode to."""
+THREADS = 2
+PNG_SAMPLE = 64
 MAX_VALUE = 1e30
 """A larger pixel overflows float32 on the way to its range."""
 
@@ -38,13 +49,19 @@ PixelMode = Literal["auto", "clip", "range"]
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A distilled set with its pixels quantised: everything that will be written."""
+    """A distilled set with its pixels quantised, or its picture files looked at: everything that will be written.
+
+    stored: uint8 [n, channels, height, width], or picture files. png: how pixels become PNG files; None for
+    JPEG files that are kept.
+    """
 
     name: str
     license: str | None
     distilled: Distilled
-    stored: StoredPixels
-    png: PngKind
+    stored: U8 | Pictures
+    affine: Affine
+    quantization: Quantization
+    png: PngKind | None
 
 
 def prepare(
@@ -59,14 +76,47 @@ def prepare(
 
     Raises:
         ConvertError: images and labels do not fit together, a value is not finite, a class is missing.
-        UsageError: `clip` was asked for ZCA-whitened pixels, which have no natural range.
+        UsageError: `clip` was asked for ZCA-whitened pixels, which have no natural range; or a way of storing
+            for picture files that are kept as they are.
     """
     check_distilled(distilled)
+    if isinstance(distilled.images, Pictures):
+        return _prepare_pictures(distilled, distilled.images, name, license, pixels, png)
     if pixels == "clip" and distilled.normalization is None:
         raise UsageError("--pixels clip: whitened pixels have no picture range to clip to. Use range.")
     stored = quantize(distilled.images, distilled.normalization, pixels)
     kind: PngKind = choose_png(stored.pixels) if png == "auto" else png
-    return Conversion(name, license, distilled, stored, kind)
+    return Conversion(name, license, distilled, stored.pixels, stored.affine, stored.quantization, kind)
+
+
+def _prepare_pictures(
+    distilled: Distilled,
+    pictures: Pictures,
+    name: str,
+    license: str | None,
+    pixels: PixelMode,
+    png: PngKind | Literal["auto"],
+) -> Conversion:
+    if pixels != "auto":
+        raise UsageError(
+            f"--pixels {pixels}: the images are 8-bit pictures, so there is nothing to quantise. Leave it out."
+        )
+    if distilled.normalization is None:
+        raise UsageError("--normalization: picture files do not say what the method's networks were fed. Give it.")
+    kind: PngKind | None = None
+    if pictures.encoding == "jpeg":
+        if png != "auto":
+            raise UsageError(f"--png {png}: the images are JPEG files and are kept as they are. Leave it out.")
+    else:
+        kind = _choose_png(pictures) if png == "auto" else png
+    exact = Quantization(mode="none", error=PixelError(rmse=0, max_abs=0, clipped_share=0))
+    return Conversion(name, license, distilled, pictures, natural_affine(distilled.normalization), exact, kind)
+
+
+def _choose_png(pictures: Pictures) -> PngKind:
+    count = pictures.shape[0]
+    sample = range(0, count, max(1, -(-count // PNG_SAMPLE)))
+    return choose_png(np.stack([pictures.decode(number, pictures.read(number)) for number in sample]))
 
 
 def convert(conversion: Conversion, target: Path, *, overwrite: bool = False) -> Manifest:
@@ -77,19 +127,75 @@ def convert(conversion: Conversion, target: Path, *, overwrite: bool = False) ->
     Raises:
         UsageError: the target exists and `overwrite` is not set.
     """
-    distilled, pixels = conversion.distilled, conversion.stored.pixels
-    labels, soft, names = distilled.labels, distilled.soft, distilled.classes.names
-    count, channels, height, width = pixels.shape
+    distilled, stored = conversion.distilled, conversion.stored
+    soft, names = distilled.soft, distilled.classes.names
+    count, channels, height, width = stored.shape
     columns: ColumnTypes = {f"soft_{soft.space}": ((len(names),), "float32")} if soft else {}
     layout = Layout(names, columns, (channels, height, width), conversion.png)
+    sources = SourceFiles(distilled.files)
     with new_dataset(target, distilled.classes, layout, count, overwrite=overwrite) as writer:
-        for start in range(0, count, RECORDS_AT_ONCE):
-            part = slice(start, start + RECORDS_AT_ONCE)
-            images = [encode_png(image, conversion.png) for image in pixels[part]]
-            ids = [f"{number:06d}" for number in range(start, start + len(images))]
-            own: Columns = {f"soft_{soft.space}": soft.values[part]} if soft else {}
-            writer.add(Records(ids, labels[part], images, own), pixels[part])
-        return writer.finish(lambda digests: _describe(conversion, digests))
+        if isinstance(stored, Pictures):
+            _add_pictures(writer, conversion, stored, sources)
+        else:
+            _add_pixels(writer, conversion, stored)
+        return writer.finish(lambda digests: _describe(conversion, digests, sources))
+
+
+def _add_pixels(writer: DatasetWriter, conversion: Conversion, pixels: U8) -> None:
+    for start in range(0, len(pixels), RECORDS_AT_ONCE):
+        part = pixels[start : start + RECORDS_AT_ONCE]
+        images = [encode_png(image, conversion.png or "stored") for image in part]
+        writer.add(_records(conversion.distilled, start, images), part)
+
+
+def _add_pictures(writer: DatasetWriter, conversion: Conversion, pictures: Pictures, sources: SourceFiles) -> None:
+    """Read every file once, in threads that run a little ahead of the writer."""
+    count = pictures.shape[0]
+    at_once = max(1, min(RECORDS_AT_ONCE, BYTES_AT_ONCE // prod(pictures.shape[1:])))
+    starts = range(0, count, at_once)
+
+    def read(start: int) -> list[_Stored]:
+        return [_store(pictures, number, conversion.png) for number in range(start, min(start + at_once, count))]
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting = deque(pool.submit(read, start) for start in starts[: 2 * THREADS])
+        try:
+            for index, start in enumerate(starts):
+                part = waiting.popleft().result()
+                if index + 2 * THREADS < len(starts):
+                    waiting.append(pool.submit(read, starts[index + 2 * THREADS]))
+                for number, picture in enumerate(part, start):
+                    sources.add(pictures.file(number), picture.size, picture.sha256)
+                records = _records(conversion.distilled, start, [picture.image for picture in part])
+                writer.add(records, None, [picture.digest for picture in part])
+        finally:
+            for job in waiting:
+                job.cancel()
+
+
+class _Stored(NamedTuple):
+    """One picture on its way: the file to store, its digest, and the size and SHA-256 of the file it was."""
+
+    image: bytes
+    digest: str
+    size: int
+    sha256: str
+
+
+def _store(pictures: Pictures, number: int, png: PngKind | None) -> _Stored:
+    data = pictures.read(number)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if png is None:
+        return _Stored(data, sha256, len(data), sha256)
+    pixels = pictures.decode(number, data)
+    return _Stored(encode_png(pixels, png), digest_pixels(pixels), len(data), sha256)
+
+
+def _records(distilled: Distilled, start: int, images: list[bytes]) -> Records:
+    part, soft = slice(start, start + len(images)), distilled.soft
+    ids = [f"{number:06d}" for number in range(start, start + len(images))]
+    own: Columns = {f"soft_{soft.space}": soft.values[part]} if soft else {}
+    return Records(ids, distilled.labels[part], images, own)
 
 
 def check_distilled(distilled: Distilled) -> None:
@@ -99,10 +205,20 @@ def check_distilled(distilled: Distilled) -> None:
         ConvertError: names the files, what was found and what was expected.
     """
     files = " + ".join(map(str, distilled.files)) or distilled.method
-    _check_images(files, distilled.images, distilled.normalization)
-    _check_labels(files, distilled.labels, len(distilled.images), distilled.classes.names)
+    images, names = distilled.images, distilled.classes.names
+    if isinstance(images, Pictures):
+        _check_channels(files, images.shape[1], distilled.normalization)
+    else:
+        _check_images(files, images, distilled.normalization)
+    _check_labels(files, distilled.labels, images.shape[0], names)
     if distilled.soft is not None:
-        _check_soft(files, distilled.soft, (len(distilled.images), len(distilled.classes.names)))
+        _check_soft(files, distilled.soft, (images.shape[0], len(names)))
+
+
+def _check_channels(files: str, channels: int, normalization: Normalization | None) -> None:
+    if normalization is not None and len(normalization.mean) != channels:
+        given = f"{len(normalization.mean)}, as the normalization given has"
+        raise ConvertError(f"{files}: found {channels} channel(s); expected {given}.")
 
 
 def _check_images(files: str, images: F32, normalization: Normalization | None) -> None:
@@ -122,10 +238,7 @@ def _check_images(files: str, images: F32, normalization: Normalization | None) 
         raise ConvertError(
             f"{files}: found a pixel of {largest:.3g}; expected at most {MAX_VALUE:g}. The run diverged."
         )
-    channels = images.shape[1]
-    if normalization is not None and len(normalization.mean) != channels:
-        given = f"{len(normalization.mean)}, as the normalization given has"
-        raise ConvertError(f"{files}: found {channels} channel(s); expected {given}.")
+    _check_channels(files, images.shape[1], normalization)
 
 
 def _check_soft(files: str, soft: SoftValues, shape: tuple[int, int]) -> None:
@@ -157,20 +270,21 @@ def _check_labels(files: str, labels: I64, images: int, names: tuple[str, ...]) 
         )
 
 
-def _describe(conversion: Conversion, digests: Digests) -> Manifest:
-    distilled, stored = conversion.distilled, conversion.stored
-    count, channels, height, width = stored.pixels.shape
+def _describe(conversion: Conversion, digests: Digests, sources: SourceFiles) -> Manifest:
+    distilled = conversion.distilled
+    count, channels, height, width = conversion.stored.shape
     images = Images.model_validate(
         {
             "count": count,
             "height": height,
             "width": width,
             "channels": channels,
+            "encoding": "png" if conversion.png else "jpeg",
             "png": conversion.png,
-            "affine": stored.affine,
+            "affine": conversion.affine,
             "normalization": distilled.normalization,
             "whitening": distilled.whitening,
-            "quantization": stored.quantization,
+            "quantization": conversion.quantization,
             "digest": digests.images,
         }
     )
@@ -188,7 +302,7 @@ def _describe(conversion: Conversion, digests: Digests) -> Manifest:
             learned_lr=distilled.learned_lr,
             read=distilled.read,
             asserted=distilled.asserted,
-            files=tuple(_source_file(path) for path in distilled.files),
+            files=sources.result(),
         ),
         soft=_describe_soft(distilled.soft, digests),
         recipe=distilled.recipe or Recipe(loss="hard-ce"),
@@ -205,8 +319,3 @@ def _describe_soft(soft: SoftValues | None, digests: Digests) -> Soft | None:
 def _ipc(labels: I64) -> int | None:
     per_class = np.bincount(labels)
     return int(per_class[0]) if (per_class == per_class[0]).all() else None
-
-
-def _source_file(path: Path) -> SourceFile:
-    name = path.name.encode(errors="backslashreplace").decode()  # a name that is not UTF-8 cannot stand in JSON
-    return SourceFile(path=name, bytes=path.stat().st_size, sha256=sha256_file(path))

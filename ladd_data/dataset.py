@@ -220,9 +220,8 @@ class Dataset:
         return self._group[1]
 
     def _decode(self, records: Records, row: int, shard: Shard) -> U8:
-        images = self.manifest.images
         try:
-            return decode_image(records.images, row, images.channels, images.height, images.width)
+            return decode_image(records.images, row, self.folder.layout)
         except ValueError as error:
             where = f'{shard.path}, row of id "{records.ids[row]}"'
             problem = Problem("LADD-024", where, str(error), "the image it was", "Download the dataset again.")

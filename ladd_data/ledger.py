@@ -92,7 +92,10 @@ def count_ledger(folder: Folder) -> Ledger:
     per_record = sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
     raw = Counted(images.count * pixels, images.count * per_record)
     columns = folder.column_bytes()
-    stored = Counted(columns["image"], sum(size for name, size in columns.items() if name.startswith("dense_")))
+    stored = Counted(
+        columns["image"] + columns.get("image_file", 0),
+        sum(size for name, size in columns.items() if name.startswith("dense_")),
+    )
     files = sum((folder.path / name).stat().st_size for name in _files(folder))
     zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
     labeler = labels.labeler if labels else None
@@ -123,7 +126,7 @@ def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:
     dense: list[bytes] = []
     for _, _, records in folder.records():
         for row in range(min(len(records), limit - len(pixels))):
-            pixels.append(decode_image(records.images, row, *folder.layout.shape).tobytes())
+            pixels.append(decode_image(records.images, row, folder.layout).tobytes())
             dense += [values[row].tobytes() for values in records.dense.values()]
         if len(pixels) >= limit:
             break

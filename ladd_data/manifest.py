@@ -80,27 +80,33 @@ class Quantization(_Part):
 
 
 class Images(_Part):
-    """The images: all of one size, stored as PNG."""
+    """The images: all of one size, stored as PNG, or as the JPEG files that the method wrote."""
 
     count: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1, le=MAX_SIDE)]
     width: Annotated[int, Field(ge=1, le=MAX_SIDE)]
     channels: Literal[1, 3]
-    encoding: Literal["png"] = "png"
-    png: Literal["stored", "small"] = Field(description="stored: no filter, no deflate; small: best deflate.")
+    encoding: Literal["png", "jpeg"] = Field(
+        default="png", description="png: written by a converter; jpeg: the method's own files, byte for byte."
+    )
+    png: Literal["stored", "small"] | None = Field(
+        default=None, description="stored: no filter, no deflate; small: best deflate; null where encoding is jpeg."
+    )
     affine: Affine
     normalization: Normalization | None = Field(
         default=None, description="null where no per-channel relation to natural pixels exists, as after ZCA."
     )
     whitening: Literal["none", "zca"]
     quantization: Quantization
-    digest: Digest = Field(description="Over the decoded pixels, in id order; independent of shards and container.")
+    digest: Digest = Field(
+        description="In id order, over the decoded pixels (png) or the files' bytes (jpeg); independent of container."
+    )
 
 
 class SourceFile(_Part):
-    """A file that the distillation method wrote and the converter read."""
+    """A file that the distillation method wrote and the converter read, or a folder of such files (LADD-016)."""
 
-    path: str
+    path: str = Field(description="The file's name; of a folder, its name and a slash.")
     bytes: Annotated[int, Field(ge=0)]
     sha256: Digest
 
@@ -274,6 +280,10 @@ class Manifest(_Part):
         for where, values in per_channel.items():
             if len(values) != channels:
                 raise ValueError(f"{where} has {len(values)} entries for {channels} channels")
+        if (self.images.encoding == "png") != (self.images.png is not None):
+            raise ValueError("images.png belongs to encoding png, and has to be there")
+        if self.images.encoding == "jpeg" and self.images.quantization.mode != "none":
+            raise ValueError(f"images.quantization.mode {self.images.quantization.mode} of JPEG files; expected none")
         if len(set(self.classes.names)) != count:
             raise ValueError("classes.names holds a name twice")
         if self.classes.ids is not None and len(self.classes.ids) != count:

@@ -1,33 +1,318 @@
-"""Picture files that a method wrote, read one at a time: what a converter hands over in place of a tensor."""
+"""Picture files that a method wrote, read one at a time: what a converter hands over in place of a tensor.
+
+`open_pictures` looks at every file's first bytes, so that what cannot be one dataset is refused before
+anything is written; nothing is decoded that will be kept byte for byte.
+"""
 
 from __future__ import annotations
 
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from PIL import Image
+
+from ladd_data.errors import ConvertError, UsageError
+from ladd_data.jpeg import (
+    HeaderCutError,
+    check_jpeg,
+    check_jpeg_end,
+    decode_jpeg,
+    max_jpeg_bytes,
+    read_jpeg_header,
+)
+from ladd_data.manifest import MAX_PIXELS, MAX_SIDE
+from ladd_data.types import U8
+
+PEEK_BYTES = 4096
+"""Of each file, to find its size in; more are read only where these do not hold it."""
+READ_BYTES = 2**18
+
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+_CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "PA": 3}
+"""Channels that a picture of a Pillow mode is stored with."""
 
 
 @runtime_checkable
 class Pictures(Protocol):
     """Images of one size, as files, in record order. Nothing is held in memory.
 
-    shape: (images, channels, height, width); channels are 1 or 3.
-    encoding: "jpeg": every file is a JPEG and is kept byte for byte; "png": decoded, and stored as our PNG.
+    `read` and `decode` are called from several threads at once.
     """
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Images, channels, height and width."""
+        """Images, channels (1 or 3), height and width."""
 
     @property
     def encoding(self) -> Literal["jpeg", "png"]:
-        """What the files are kept as."""
+        """What is stored: "jpeg": every file, byte for byte; "png": what they decode to, as our PNG."""
 
-    def file(self, number: int) -> Path:
-        """Return where image `number` comes from, for messages and for the record of sources."""
+    def file(self, number: int) -> str:
+        """Return the path of the file that image `number` comes from, for messages and for the record of sources."""
 
     def read(self, number: int) -> bytes:
-        """Return the bytes of image `number`: a whole JPEG or PNG file.
+        """Return the bytes of image `number`, as they stand in its file.
 
         Raises:
-            ConvertError: it cannot be read, is damaged, or is not of the shape; names the file.
+            ConvertError: it cannot be read, or breaks off; names the file.
         """
+
+    def decode(self, number: int, data: bytes) -> U8:
+        """Return the pixels of image `number`, uint8 [channels, height, width]; `data` is what `read` gave.
+
+        Raises:
+            ConvertError: it is damaged; names the file.
+        """
+
+
+class FilePictures:
+    """Picture files of one size. Made by `open_pictures`.
+
+    notes: what a person should know of how they are stored; one sentence each.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[str],
+        shape: tuple[int, int, int],
+        encoding: Literal["jpeg", "png"],
+        notes: tuple[str, ...],
+    ) -> None:
+        """Keep what was found; `shape` is channels, height and width of each."""
+        self._files, self._shape, self._encoding, self.notes = files, shape, encoding, notes
+        self._limit = max_jpeg_bytes(*shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Images, channels, height and width."""
+        return (len(self._files), *self._shape)
+
+    @property
+    def encoding(self) -> Literal["jpeg", "png"]:
+        """What they are stored as."""
+        return self._encoding
+
+    def file(self, number: int) -> str:
+        """Return the path of image `number`."""
+        return self._files[number]
+
+    def read(self, number: int) -> bytes:
+        """Return the bytes of image `number`; a JPEG that is kept is checked to be whole.
+
+        Its header was looked at before, by `open_pictures`.
+        """
+        path = self._files[number]
+        try:
+            data = _read(path)
+            if self._encoding == "jpeg":
+                check_jpeg_end(data)
+                if len(data) > self._limit:
+                    raise ValueError(f"a JPEG of {len(data)} bytes, more than the {self._limit} allowed for its size")
+        except OSError as error:
+            raise ConvertError(f"{path}: {error.strerror or error}.") from error
+        except ValueError as error:
+            raise ConvertError(f"{path}: found {error}. {_WRITE_AGAIN}") from error
+        return data
+
+    def decode(self, number: int, data: bytes) -> U8:
+        """Return the pixels of image `number`; palettes become RGB, and greyscale where others are RGB."""
+        try:
+            if self._encoding == "jpeg":
+                return decode_jpeg(data, *self._shape)
+            return _decode(data, self._shape)
+        except ValueError as error:
+            raise ConvertError(f"{self._files[number]}: found {error}. {_WRITE_AGAIN}") from error
+
+
+_CHANGED = "another size or colour kind than at first sight: the file has changed"
+_WRITE_AGAIN = "Write it again, or leave it out."
+
+
+@dataclass(frozen=True, slots=True)
+class _Peek:
+    """What the first bytes of a file say."""
+
+    is_jpeg: bool
+    channels: int
+    height: int
+    width: int
+
+
+def open_pictures(files: Sequence[Path]) -> FilePictures:
+    """Look at picture files of one size, and decide how they will be stored.
+
+    All of them JPEG and of one colour kind: kept byte for byte. Any others that can be decoded: as PNG,
+    RGB where any is.
+
+    Args:
+        files: in record order.
+
+    Raises:
+        UsageError: there are none.
+        ConvertError: some are empty, no picture, CMYK, 16-bit, turned by an EXIF note, too large, or of
+            several sizes; names the first, says how many, and what to do.
+    """
+    if not files:
+        raise UsageError("no picture files were found.")
+    paths = [os.fspath(path) for path in files]
+    wrong: dict[str, list[str]] = {}
+    found: Counter[_Peek] = Counter()
+    first: dict[_Peek, str] = {}
+    for path in paths:
+        try:
+            peek = _peek(path)
+        except ValueError as error:
+            wrong.setdefault(str(error), []).append(path)
+            continue
+        found[peek] += 1
+        first.setdefault(peek, path)
+    if wrong:
+        reason, bad = max(wrong.items(), key=lambda item: len(item[1]))
+        others = sum(map(len, wrong.values())) - len(bad)
+        more = f", and {others} with other faults" if others else ""
+        raise ConvertError(f"{bad[0]}: found {reason} ({len(bad)} of {len(paths)} files{more}). {_way_out(reason)}")
+    _refuse_sizes(found, first)
+    return _decide(paths, found)
+
+
+def _refuse_sizes(found: Counter[_Peek], first: dict[_Peek, str]) -> None:
+    sizes: Counter[tuple[int, int]] = Counter()
+    for peek, count in found.items():
+        sizes[peek.width, peek.height] += count
+    (width, height), most = sizes.most_common(1)[0]
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ConvertError(
+            f"found pictures of {width}x{height}; expected at most {MAX_PIXELS} pixels, {MAX_SIDE} a side."
+        )
+    if len(sizes) > 1:
+        odd = next(peek for peek in first if (peek.width, peek.height) != (width, height))
+        raise ConvertError(
+            f"{first[odd]}: found a picture of {odd.width}x{odd.height} among {most} of {width}x{height} "
+            f"({sizes.total() - most} of {sizes.total()} files differ); expected one size. "
+            "Convert each size by itself, or resize them."
+        )
+
+
+def _decide(paths: list[str], found: Counter[_Peek]) -> FilePictures:
+    channels = {peek.channels for peek in found}
+    one = next(iter(found))
+    shape = (max(channels), one.height, one.width)
+    if all(peek.is_jpeg for peek in found) and len(channels) == 1:
+        return FilePictures(paths, shape, "jpeg", ())
+    notes = []
+    jpegs = sum(count for peek, count in found.items() if peek.is_jpeg)
+    if jpegs:
+        why = "others are not JPEG" if jpegs < len(paths) else "some are greyscale and others RGB"
+        notes.append(f"{jpegs} JPEG files are stored as the PNG of what they decode to, because {why}.")
+    if len(channels) > 1:
+        grey = sum(count for peek, count in found.items() if peek.channels == 1)
+        notes.append(f"{grey} greyscale files are stored as RGB, because the others are RGB.")
+    return FilePictures(paths, shape, "png", tuple(notes))
+
+
+def _peek(path: str) -> _Peek:
+    """Return what a file is, from its first bytes.
+
+    Raises:
+        ValueError: it cannot be stored; says why, in words that are the same for the same fault.
+    """
+    try:
+        data = _read(path, PEEK_BYTES)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    if not data:
+        raise ValueError("an empty file")
+    if data.startswith(b"\xff\xd8"):
+        try:
+            header = read_jpeg_header(data)
+        except HeaderCutError:
+            header = read_jpeg_header(Path(path).read_bytes())
+        if header.orientation != 1:
+            raise ValueError("a picture whose EXIF note turns it")
+        return _Peek(True, header.channels, header.height, header.width)
+    return _peek_other(path, data)
+
+
+def _peek_other(path: str, data: bytes) -> _Peek:
+    if data.startswith(b"version https://git-lfs"):
+        raise ValueError("a Git LFS pointer, not the file")
+    if data.startswith(b"\x89PNG") and len(data) > 24 and data[24] == 16:
+        raise ValueError("a PNG of 16 bits a channel")
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            width, height = picture.size
+            mode, turned = picture.mode, picture.getexif().get(0x0112, 1) not in (0, 1)
+            moves = getattr(picture, "is_animated", False)
+    except Image.DecompressionBombError as error:
+        raise ValueError("a picture of too many pixels") from error
+    except Exception as error:  # any bytes at all: a decoder's error may be of any kind
+        raise ValueError("a file that is no picture") from error
+    if mode not in _CHANNELS:
+        raise ValueError(f"a picture of mode {mode}")
+    if turned:
+        raise ValueError("a picture whose EXIF note turns it")
+    if moves:
+        raise ValueError("a picture of several frames")
+    return _Peek(False, _CHANNELS[mode], height, width)
+
+
+def _read(path: str, limit: int | None = None) -> bytes:
+    """Return a file's bytes, or the first of them; a third of the time that `Path.read_bytes` takes for small files."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        if limit is not None:
+            return os.read(handle, limit)
+        data = os.read(handle, READ_BYTES)
+        if len(data) < READ_BYTES:
+            return data
+        parts = [data]
+        while data := os.read(handle, READ_BYTES):
+            parts.append(data)
+        return b"".join(parts)
+    finally:
+        os.close(handle)
+
+
+def _way_out(reason: str) -> str:
+    for word, advice in (
+        ("empty", "Its writing was cut short: make these files again, or leave them out."),
+        ("LFS", 'Fetch the files: "git lfs pull".'),
+        ("EXIF", 'Turn the pixels and drop the note: "mogrify -auto-orient" (or leave them out).'),
+        ("16 bits", "Choose the 8 bits to keep, and write these files again."),
+        ("CMYK", 'Turn them into RGB: "mogrify -colorspace sRGB".'),
+        ("mode", "Write them again as 8-bit RGB or greyscale."),
+        ("no picture", "Leave it out, or download it again (an error page or a part of a file looks like this)."),
+    ):
+        if word in reason:
+            return advice
+    return "Write these files again, or leave them out."
+
+
+def _decode(data: bytes, shape: tuple[int, int, int]) -> U8:
+    """Return the pixels of a picture that will be stored as PNG.
+
+    Raises:
+        ValueError: it is damaged, see-through, or of another size.
+    """
+    channels, height, width = shape
+    if data.startswith(b"\xff\xd8"):
+        found = check_jpeg(data).channels
+        return np.broadcast_to(decode_jpeg(data, found, height, width), shape)
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+            if picture.size != (width, height):
+                raise ValueError(_CHANGED)
+            if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+                raise ValueError("a picture that is see-through in places")
+            array = np.asarray(picture.convert("RGB" if channels == 3 else "L"))
+    except ValueError:
+        raise
+    except Exception as error:  # any bytes at all: a decoder's error may be of any kind
+        raise ValueError(f"a damaged picture ({error})") from error
+    return np.ascontiguousarray(array.reshape(height, width, channels).transpose(2, 0, 1))

@@ -15,9 +15,10 @@ from pydantic import JsonValue
 
 from ladd_data.convert import convert, prepare
 from ladd_data.converter import Answers, Converter, Distilled, list_converters
-from ladd_data.dataset import load
+from ladd_data.dataset import Dataset, load
 from ladd_data.files import canonical_json
 from ladd_data.manifest import Images, Manifest
+from ladd_data.pictures import Pictures
 from ladd_data.types import F32, U8
 from ladd_data.validation import validate
 
@@ -84,12 +85,15 @@ def _check_detect(converter: Converter, path: Path, tmp_path: Path) -> None:
 
 def _check_arrays(distilled: Distilled) -> None:
     images, labels = distilled.images, distilled.labels
-    found = f"{images.dtype} {list(images.shape)}"
-    _require(images.dtype == np.float32 and images.ndim == 4, f"images are {found}; expected float32 [n, c, h, w]")
-    _require(bool(np.isfinite(images).all()), "images hold NaN or infinity")
+    if isinstance(images, Pictures):
+        _require(distilled.whitening == "none", "picture files cannot be whitened pixels")
+    else:
+        found = f"{images.dtype} {list(images.shape)}"
+        _require(images.dtype == np.float32 and images.ndim == 4, f"images are {found}; expected float32 [n, c, h, w]")
+        _require(bool(np.isfinite(images).all()), "images hold NaN or infinity")
     found = f"{labels.dtype} {list(labels.shape)}"
     fits = labels.dtype == np.int64 and labels.shape == images.shape[:1]
-    _require(fits, f"labels are {found}; expected int64 [{len(images)}]")
+    _require(fits, f"labels are {found}; expected int64 [{images.shape[0]}]")
     classes = len(distilled.classes.names)
     inside = bool(((labels >= 0) & (labels < classes)).all())
     _require(inside, f"labels {labels.min()} .. {labels.max()} are not all in 0 .. {classes - 1}")
@@ -98,18 +102,29 @@ def _check_arrays(distilled: Distilled) -> None:
 
 
 def _check_same(first: Distilled, second: Distilled) -> None:
-    for what in ("images", "labels"):
-        same = np.array_equal(getattr(first, what), getattr(second, what))
-        _require(same, f"reading twice gave other {what}")
+    _require(_are_same(first.images, second.images), "reading twice gave other images")
+    _require(np.array_equal(first.labels, second.labels), "reading twice gave other labels")
     for what in ("method", "repository", "classes", "normalization", "whitening", "files", "read", "asserted"):
         one, other = getattr(first, what), getattr(second, what)
         _require(one == other, f"reading twice gave other {what}: {one!r}, then {other!r}")
 
 
+def _are_same(first: F32 | Pictures, second: F32 | Pictures) -> bool:
+    if isinstance(first, Pictures) and isinstance(second, Pictures):
+        numbers = range(first.shape[0])
+        same = (first.shape, first.encoding) == (second.shape, second.encoding)
+        return same and all(first.file(number) == second.file(number) for number in numbers)
+    if isinstance(first, Pictures) or isinstance(second, Pictures):
+        return False
+    return np.array_equal(first, second)
+
+
 def _check_facts(distilled: Distilled, answers: Answers) -> None:
     _require(bool(distilled.files), "files is empty; expected every file that was read")
     for file in distilled.files:
-        _require(file.is_file(), f"files lists {file}, which is not a file")
+        _require(file.exists(), f"files lists {file}, which is not there")
+    if isinstance(distilled.images, Pictures):
+        _check_sources(distilled.images, distilled.files)
     read, asserted = distilled.read, distilled.asserted
     both = sorted(read.keys() & asserted.keys())
     _require(not both, f"{both} are in both read and asserted; a fact has one source")
@@ -127,6 +142,13 @@ def _check_facts(distilled: Distilled, answers: Answers) -> None:
             canonical_json(facts)
         except (TypeError, ValueError) as error:
             raise AssertionError(f"{what} does not fit into JSON: {error}") from error
+
+
+def _check_sources(pictures: Pictures, files: tuple[Path, ...]) -> None:
+    for number in range(pictures.shape[0]):
+        file = Path(pictures.file(number))
+        listed = file in files or any(folder in file.parents for folder in files)
+        _require(listed, f"image {number} comes from {file}, which is not in files, nor in a folder of them")
 
 
 def _answered(answers: Answers) -> Mapping[str, JsonValue]:
@@ -150,6 +172,9 @@ def _check_written(distilled: Distilled, target: Path) -> None:
     _require(np.array_equal(stored.labels, distilled.labels), "written labels, or their order, are not the source's")
     ids = [f"{number:06d}" for number in range(len(distilled.labels))]
     _require(stored.ids == ids, f"written ids begin {stored.ids[:3]}; expected positions in the source, {ids[:3]}")
+    if isinstance(distilled.images, Pictures):
+        _check_pictures(distilled.images, dataset)
+        return
     error = np.abs(_to_model_input(images, stored.images).astype(np.float64) - distilled.images)
     if distilled.normalization is not None:
         error *= np.asarray(distilled.normalization.std, np.float64)[:, None, None]
@@ -159,6 +184,19 @@ def _check_written(distilled: Distilled, target: Path) -> None:
     rmse = math.sqrt(float(np.mean(np.square(error))))
     close = math.isclose(rmse, recorded.rmse, rel_tol=TOLERANCE, abs_tol=1e-12)
     _require(close, f"the RMSE is {rmse:.9g}; the manifest says {recorded.rmse:.9g}")
+
+
+def _check_pictures(pictures: Pictures, dataset: Dataset) -> None:
+    """Compare what was written with the files: JPEG files byte for byte, others by their pixels."""
+    images = dataset.manifest.images
+    _require(images.encoding == pictures.encoding, f"written as {images.encoding}; expected {pictures.encoding}")
+    for _, first, records, pixels in dataset.decoded():
+        for row in range(len(records)):
+            data, name = pictures.read(first + row), pictures.file(first + row)
+            if pictures.encoding == "jpeg":
+                _require(records.images[row] == data, f"{name} was not kept byte for byte")
+            same = np.array_equal(pictures.decode(first + row, data), pixels[row])
+            _require(same, f"{name} decodes to other pixels than were written")
 
 
 def _to_model_input(images: Images, pixels: U8) -> F32:

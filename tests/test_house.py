@@ -21,9 +21,9 @@ SOURCES = sorted(
 FLOORS = [
     {"errors", "types"},
     {"files", "recipe"},
-    {"manifest", "png"},
+    {"manifest", "png", "jpeg"},
     {"manifest_json"},
-    {"schema", "presets", "recipes", "pixels", "encodings", "views"},
+    {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
     {"loaders"},
     {"ledger", "sources", "label_checks"},
@@ -139,7 +139,7 @@ def test_the_front_door_has_exactly_these_names() -> None:
                 "Manifest",
             ),
             *("Normalization", "Pictures", "Preset", "Problem", "RECIPES", "Recipe", "Record", "SoftValues"),
-            *("UsageError", "boxes", "grid", "load", "load_labeler", "validate"),
+            *("UsageError", "boxes", "grid", "load", "load_labeler", "open_pictures", "validate"),
         ]
     )
     for name in ladd_data.__all__:

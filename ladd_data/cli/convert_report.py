@@ -52,7 +52,7 @@ def recognise(path: Path, *, as_json: bool = False) -> None:
 def report_of(conversion: Conversion, out: Path | None) -> dict[str, Any]:
     """Return what a conversion read, was told, stores and loses, for people and for `--json`."""
     distilled = conversion.distilled
-    count, channels, height, width = conversion.shape
+    count, channels, height, width = conversion.stored.shape
     return {
         "written": str(out) if out else None,
         "method": distilled.method,
@@ -60,7 +60,7 @@ def report_of(conversion: Conversion, out: Path | None) -> dict[str, Any]:
         "shape": [channels, height, width],
         "classes": len(distilled.classes.names),
         "whitening": distilled.whitening,
-        "encoding": conversion.encoding,
+        "encoding": "png" if conversion.png else "jpeg",
         "png": conversion.png,
         "pixels": conversion.quantization.model_dump(mode="json"),
         "soft_labels": distilled.soft.space if distilled.soft else None,

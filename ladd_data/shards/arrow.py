@@ -17,10 +17,12 @@ from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardEr
 from ladd_data.shards.images import PixelImages, decode_image
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_array, from_labels, to_array, to_batch
+from ladd_data.shards.tables import compare_schemas, from_array, from_labels, refuse_nulls, to_array, to_batch
 
 SUFFIX = ".arrow"
 HOLDS_PIXELS = True
+FILE_COLUMN = "image_file"
+"""JPEG files, beside the pixels that they decode to; a dataset of PNG files does without."""
 
 
 class ArrowWriter(ShardWriter):
@@ -49,8 +51,10 @@ class ArrowWriter(ShardWriter):
         if isinstance(group.images, PixelImages):
             pixels = group.images.pixels
         else:
-            pixels = np.stack([decode_image(group.images, row, *self._layout.shape) for row in range(len(group))])
-        images = to_array(pixels, self._schema.field("image").type)
+            pixels = np.stack([decode_image(group.images, row, self._layout) for row in range(len(group))])
+        images = [to_array(pixels, self._schema.field("image").type)]
+        if self._layout.png is None:
+            images.append(pa.array(list(group.images), pa.binary()))
         self._bodies[-1].write_batch(to_batch(group, images, self._schema))
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
@@ -86,7 +90,9 @@ def read_records(path: Path, layout: Layout, row_groups: list[int] | None = None
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             pixels = from_array("image", columns["image"], layout.shape, "uint8")
             ids, labels, dense = from_labels(columns, layout)
-            yield Records(ids, labels, PixelImages(pixels, layout.png), dense)
+            if layout.png is None:
+                refuse_nulls(FILE_COLUMN, columns[FILE_COLUMN])
+            yield Records(ids, labels, PixelImages(pixels, layout.png or columns[FILE_COLUMN].to_pylist()), dense)
     except (pa.ArrowException, OSError) as error:
         raise ShardError("LADD-070", f"unreadable Arrow ({error})") from error
 
@@ -125,9 +131,9 @@ def column_bytes(path: Path) -> dict[str, int]:
 
 
 def arrow_schema(layout: Layout) -> pa.Schema:
-    """Return the schema: that of Parquet, with uint8 pixels [channels][height][width] for the image."""
-    schema = parquet_layout.arrow_schema(layout)
-    return schema.set(0, pa.field("image", arrow_type(layout.shape, "uint8")))
+    """Return the schema: that of Parquet, with uint8 pixels [channels][height][width] for the image, and JPEG files."""
+    schema = parquet_layout.arrow_schema(layout).set(0, pa.field("image", arrow_type(layout.shape, "uint8")))
+    return schema if layout.png else schema.insert(1, pa.field(FILE_COLUMN, pa.binary()))
 
 
 def footer_features(layout: Layout) -> dict[str, Any]:
@@ -136,8 +142,11 @@ def footer_features(layout: Layout) -> dict[str, Any]:
     feature: dict[str, Any] = {"dtype": "uint8", "_type": "Value"}
     for length in reversed(layout.shape):
         feature = {"feature": feature, "length": length, "_type": "List"}
-    whole["info"]["features"]["image"] = feature
-    return whole
+    features = {**whole["info"]["features"], "image": feature}
+    if layout.png is None:
+        image = features.pop("image")
+        features = {"image": image, FILE_COLUMN: {"dtype": "binary", "_type": "Value"}, **features}
+    return {"info": {"features": features}}
 
 
 def card_features(layout: Layout) -> list[dict[str, Any]]:
@@ -145,7 +154,8 @@ def card_features(layout: Layout) -> list[dict[str, Any]]:
     feature: Any = "uint8"
     for length in reversed(layout.shape):
         feature = {"list": feature, "length": length}
-    return [{"name": "image", **feature}, *parquet_layout.card_features(layout)[1:]]
+    file = [] if layout.png else [{"name": FILE_COLUMN, "dtype": "binary"}]
+    return [{"name": "image", **feature}, *file, *parquet_layout.card_features(layout)[1:]]
 
 
 def _body(path: Path) -> Path:

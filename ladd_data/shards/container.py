@@ -128,7 +128,7 @@ class Container(Protocol):
     SUFFIX: str
     """Of a shard's file name."""
     HOLDS_PIXELS: bool
-    """Whether images are raw pixels, not PNG files."""
+    """Whether images are raw pixels, not files alone."""
 
     def open_writer(self, folder: Path, layout: Layout, plan: ShardPlan) -> ShardWriter:
         """Return a writer of shards into `folder`."""

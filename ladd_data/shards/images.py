@@ -1,25 +1,29 @@
-"""A group's images as PNG files, whether the container holds files or pixels."""
+"""A group's images as files, PNG or JPEG, whether the container holds files, pixels or both."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
 
+from ladd_data.digests import digest_pixels
+from ladd_data.jpeg import decode_jpeg
 from ladd_data.png import PngKind, decode_png, encode_png
+from ladd_data.shards.layout import Layout
 from ladd_data.types import U8
 
 
 class PixelImages(Sequence[bytes]):
-    """Images held as pixels; each becomes a PNG file only when it is asked for.
+    """Images held as pixels; each becomes a PNG file only when it is asked for, or has its JPEG file beside it.
 
-    The file is a pure function of pixels and kind, so what went from Parquet to Arrow comes back as it was.
+    A PNG file is a pure function of pixels and kind, so what went from Parquet to Arrow comes back as it was.
     """
 
-    def __init__(self, pixels: U8, kind: PngKind) -> None:
-        """Wrap pixels, uint8 [n, channels, height, width], without a copy."""
-        self.pixels, self.kind = pixels, kind
+    def __init__(self, pixels: U8, source: PngKind | Sequence[bytes]) -> None:
+        """Wrap pixels, uint8 [n, channels, height, width], without a copy; `source`: the kind, or the JPEG files."""
+        self.pixels, self.source = pixels, source
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -31,25 +35,35 @@ class PixelImages(Sequence[bytes]):
     def __getitem__(self, index: slice) -> PixelImages: ...
 
     def __getitem__(self, index: int | slice) -> bytes | PixelImages:
+        source = self.source
         if isinstance(index, slice):
-            return PixelImages(self.pixels[index], self.kind)
-        return encode_png(self.pixels[index], self.kind)
+            return PixelImages(self.pixels[index], source if isinstance(source, str) else source[index])
+        return encode_png(self.pixels[index], source) if isinstance(source, str) else source[index]
 
 
-def decode_image(images: Sequence[bytes], row: int, channels: int, height: int, width: int) -> U8:
+def decode_image(images: Sequence[bytes], row: int, layout: Layout) -> U8:
     """Return the pixels of one image, uint8 [channels, height, width], as a copy.
 
     Raises:
-        ValueError: not a PNG, damaged, or of another size or colour type; says which.
+        ValueError: not a file of the layout's kind, damaged, or of another size or colour type; says which.
     """
     if isinstance(images, PixelImages):
         return np.array(images.pixels[row])
-    return decode_png(images[row], channels, height, width)
+    decode = decode_png if layout.png else decode_jpeg
+    return decode(images[row], *layout.shape)
+
+
+def digest_image(images: Sequence[bytes], row: int, pixels: U8 | None, layout: Layout) -> str:
+    """Return what identifies one image (LADD-025): the SHA-256 of its pixels, or of its JPEG file."""
+    if layout.png is None:
+        return hashlib.sha256(images[row]).hexdigest()
+    return digest_pixels(decode_image(images, row, layout) if pixels is None else pixels)
 
 
 def join_images(parts: list[Sequence[bytes]]) -> Sequence[bytes]:
     """Return the images of several groups as one group's."""
-    pixels = [part for part in parts if isinstance(part, PixelImages)]
-    if len(pixels) == len(parts):
-        return PixelImages(np.concatenate([part.pixels for part in pixels]), pixels[0].kind)
-    return [image for part in parts for image in part]
+    held = [part for part in parts if isinstance(part, PixelImages)]
+    if len(held) < len(parts):
+        return [image for part in parts for image in part]
+    pixels, kind = np.concatenate([part.pixels for part in held]), held[0].source
+    return PixelImages(pixels, kind if isinstance(kind, str) else [image for part in parts for image in part])

@@ -22,13 +22,19 @@ ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Layout:
     """Class names, the dense columns as name -> (shape per record, dtype), and what the images are.
 
-    shape: channels, height and width of every image; png: how its pixels become a PNG file.
+    shape: channels, height and width of every image; png: how its pixels become a PNG file; None where
+    images are JPEG files, which nobody makes from pixels.
     """
 
     classes: tuple[str, ...]
     dense: ColumnTypes
     shape: tuple[int, int, int]
-    png: PngKind
+    png: PngKind | None
+
+    @property
+    def suffix(self) -> str:
+        """Of an image's file name: "png" or "jpg"."""
+        return "png" if self.png else "jpg"
 
     @property
     def record_bytes(self) -> int:
@@ -49,8 +55,8 @@ class Layout:
 class Records:
     """Some records in the form they have on disk.
 
-    ids: their names; labels: int64 [n]; images: n PNG files, made when asked for where the container
-    holds pixels (`PixelImages`); dense: column name -> array [n, ...].
+    ids: their names; labels: int64 [n]; images: n PNG or JPEG files; where the container holds pixels, with
+    these (`PixelImages`), and PNG files made when asked for; dense: column name -> array [n, ...].
     """
 
     ids: list[str]

@@ -26,6 +26,7 @@ class ParquetWriter(ShardWriter):
         """Open nothing yet; the folder and its data/ must exist."""
         super().__init__(folder, plan, SUFFIX)
         self._schema = arrow_schema(layout).with_metadata({FEATURES_KEY: compact_json(footer_features(layout))})
+        self._image_suffix = layout.suffix
         self._float32 = [name for name, (_, dtype) in layout.dense.items() if dtype == "float32"]
         self._writers: list[pq.ParquetWriter] = []
 
@@ -35,7 +36,7 @@ class ParquetWriter(ShardWriter):
             writer.close()
 
     def _begin(self, path: Path) -> None:
-        # The image column holds PNG files, which zstd cannot shrink (and `stored` ones must stay fast to
+        # The image column holds PNG or JPEG files, which zstd cannot shrink (and `stored` ones must stay fast to
         # read); BYTE_STREAM_SPLIT on float32 only, because DuckDB refuses it on float16.
         leaves = {path: "NONE" if path == "image.bytes" else "ZSTD" for path in leaf_paths(self._schema)}
         split = {p: "BYTE_STREAM_SPLIT" for p in leaves if p.split(".")[0] in self._float32}
@@ -54,10 +55,10 @@ class ParquetWriter(ShardWriter):
     def _write(self, group: Records) -> None:
         parts = [
             pa.array(list(group.images), pa.binary()),
-            pa.array([f"{name}.png" for name in group.ids], pa.string()),
+            pa.array([f"{name}.{self._image_suffix}" for name in group.ids], pa.string()),
         ]
         images = pa.StructArray.from_arrays(parts, fields=list(self._schema.field("image").type))
-        table = pa.Table.from_batches([to_batch(group, images, self._schema)])
+        table = pa.Table.from_batches([to_batch(group, [images], self._schema)])
         self._writers[-1].write_table(table, row_group_size=len(group))
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:

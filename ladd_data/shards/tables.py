@@ -12,9 +12,9 @@ from ladd_data.shards.layout import Layout, Records
 from ladd_data.types import Array, Columns
 
 
-def to_batch(records: Records, images: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
-    """Return records as an Arrow batch; `images` is the image column, which containers store in their own way."""
-    columns = [images, pa.array(records.labels, pa.int64()), pa.array(records.ids, pa.string())]
+def to_batch(records: Records, images: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Return records as an Arrow batch; `images`: the image columns, which containers store in their own way."""
+    columns = [*images, pa.array(records.labels, pa.int64()), pa.array(records.ids, pa.string())]
     columns += [to_array(values, schema.field(name).type) for name, values in records.dense.items()]
     return pa.record_batch(columns, schema=schema)
 

@@ -23,7 +23,7 @@ META_KEY = b"LADD.meta"
 META_NAME = "././@PaxHeader"
 """The name that Python's tarfile gives a global header; readers ignore it."""
 MAX_META_BYTES = MAX_JSON_BYTES + 4096
-_NAME = re.compile(r"((?!__)[A-Za-z0-9_-]{1,64})\.(png|cls|[a-z0-9_]{1,30}\.npy)")
+_NAME = re.compile(r"((?!__)[A-Za-z0-9_-]{1,64})\.(png|jpg|cls|[a-z0-9_]{1,30}\.npy)")
 """Other readers skip names that begin with two underscores (datasets, webdataset); a header has room for 100."""
 
 
@@ -136,7 +136,7 @@ def read_member(file: BinaryIO, at: int) -> Member | None:
     name = block[:100].rstrip(b"\0").decode("ascii", "backslashreplace")
     found = _NAME.fullmatch(name)
     if found is None:
-        raise ShardError("LADD-061", f"a member of name {name!r}, which is not ID.png, ID.cls or ID.COLUMN.npy")
+        raise ShardError("LADD-061", f"a member of name {name!r}, which is not ID.png, ID.jpg, ID.cls or ID.COLUMN.npy")
     if block[156:157] != b"0":
         raise ShardError("LADD-060", f'member "{name}" of type {block[156:157]!r}, not a file')
     size = _size_of(block)

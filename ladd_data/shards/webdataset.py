@@ -1,4 +1,4 @@
-"""WebDataset shards: a tar with `{id}.png`, `{id}.cls` and `{id}.{column}.npy` for every record.
+"""WebDataset shards: a tar with `{id}.png` or `.jpg`, `{id}.cls` and `{id}.{column}.npy` for every record.
 
 Members are as predictable as tar's headers (tar.py): a label column's npy header is compared with the
 one that its shape and type allow, so no npy parser sees a foreign byte either.
@@ -68,7 +68,7 @@ class WebDatasetWriter(ShardWriter):
             if name.startswith("__"):
                 found = f'a record with id "{name}"; expected none that begins with two underscores'
                 raise LaddError(f"webdataset: found {found}, as its readers skip those. Choose another edition.")
-            write_member(self._bodies[-1], f"{name}.png", group.images[row])
+            write_member(self._bodies[-1], f"{name}.{self._layout.suffix}", group.images[row])
             write_member(self._bodies[-1], f"{name}.cls", str(int(group.labels[row])).encode())
             for column, header in headers.items():
                 values = group.dense[column][row]
@@ -131,7 +131,7 @@ def read_group_sizes(path: Path, layout: Layout) -> list[int]:
 
 def column_bytes(path: Path) -> dict[str, int]:
     """Return the bytes of each column's members, without tar's headers and padding."""
-    names = {"png": "image", "cls": "label"}
+    names = {"png": "image", "jpg": "image", "cls": "label"}
     sizes: dict[str, int] = {}
     with open_tar(path) as file:
         for member in walk_members(file, _index(path).body):
@@ -147,7 +147,7 @@ def footer_features(layout: Layout) -> None:
 def card_features(layout: Layout) -> list[dict[str, Any]]:
     """Return `dataset_info.features` of the card, under the names that the members have."""
     image, label, _, *dense = parquet_layout.card_features(layout)
-    features = [{**image, "name": "png"}, {**label, "name": "cls"}]
+    features = [{**image, "name": layout.suffix}, {**label, "name": "cls"}]
     for feature in dense:
         shape, dtype = layout.dense[feature["name"]]
         values = {"list": "uint8", "length": shape[0]} if dtype == "bytes" else feature
@@ -166,7 +166,7 @@ def npy_header(shape: tuple[int, ...], dtype: str) -> bytes:
 
 def member_names(layout: Layout) -> list[str]:
     """Return the members of a record, without the id, in order."""
-    return ["png", "cls", *(f"{name}.npy" for name in layout.dense)]
+    return [layout.suffix, "cls", *(f"{name}.npy" for name in layout.dense)]
 
 
 def _check_all(path: Path, layout: Layout) -> tuple[int, ...]:
@@ -214,7 +214,7 @@ def _index(path: Path) -> _Index:
         meta, body = read_meta(file)
         starts, at = [], body
         for member in walk_members(file, body):
-            if member.column == "png":
+            if member.column in ("png", "jpg"):
                 starts.append(at)
             at = member.next
     if not starts:
@@ -274,7 +274,7 @@ def _parse_label(record: str, text: bytes) -> int:
 
 def _sizes(layout: Layout) -> dict[str, tuple[int, int]]:
     """Return the smallest and largest size that each member may have."""
-    sizes = {"png": (1, 2 * prod(layout.shape) + 2**16), "cls": (1, 20)}
+    sizes = {layout.suffix: (1, 2 * prod(layout.shape) + 2**16), "cls": (1, 20)}
     for name, (shape, dtype) in layout.dense.items():
         width = np.dtype("uint8" if dtype == "bytes" else dtype).itemsize
         exact = len(npy_header(shape, dtype)) + prod(shape) * width

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ladd_data.digests import DigestMeter, Digests, digest_pixels
+import numpy as np
+
+from ladd_data.digests import DigestMeter, Digests
 from ladd_data.files import new_folder, sha256_file, write_synced
 from ladd_data.manifest import MANIFEST_PATH, Classes, Manifest
 from ladd_data.manifest_json import dump_manifest
@@ -15,7 +17,7 @@ from ladd_data.shards.card import CARD_PATH, write_card
 from ladd_data.shards.container import ShardWriter
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
-from ladd_data.shards.images import PixelImages
+from ladd_data.shards.images import PixelImages, decode_image, digest_image
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.plan import plan_shards
 from ladd_data.types import U8, Edition
@@ -34,18 +36,28 @@ class DatasetWriter:
         self._bytes = 0
         self.shards: ShardWriter = self._container.open_writer(folder, layout, plan_shards(count, layout.record_bytes))
 
-    def add(self, records: Records, pixels: U8) -> None:
+    def add(self, records: Records, pixels: U8 | None, digests: Sequence[str] | None = None) -> None:
         """Append records.
 
         Args:
             records: as they go to disk.
-            pixels: uint8 [n, channels, height, width], what `records.images` decode to.
+            pixels: uint8 [n, channels, height, width], what `records.images` decode to; None leaves it to this
+                to decode them where they are needed.
+            digests: of the images (`digest_image`), where they are known already.
         """
+        layout, images = self._layout, records.images
+        if pixels is None and self._container.HOLDS_PIXELS:
+            pixels = np.stack([decode_image(images, row, layout) for row in range(len(records))])
         for row, (name, label) in enumerate(zip(records.ids, records.labels.tolist(), strict=True)):
-            self._digests.add(name, label, digest_pixels(pixels[row]), records.dense, row)
-        raw = self._container.HOLDS_PIXELS
-        images = PixelImages(pixels, self._layout.png) if raw else list(records.images)
-        self._bytes += pixels.nbytes if raw else sum(map(len, images))
+            known = digests[row] if digests else None
+            image = known or digest_image(images, row, None if pixels is None else pixels[row], layout)
+            self._digests.add(name, label, image, records.dense, row)
+        if self._container.HOLDS_PIXELS and pixels is not None:
+            images = PixelImages(pixels, layout.png or list(images))
+            self._bytes += pixels.nbytes + (0 if layout.png else sum(map(len, images)))
+        else:
+            images = list(images)
+            self._bytes += sum(map(len, images))
         self._bytes += sum(values.nbytes for values in records.dense.values())
         self.shards.add(replace(records, images=images))
 

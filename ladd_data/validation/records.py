@@ -9,14 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ladd_data.digests import DigestMeter, Digests, digest_pixels
+from ladd_data.digests import DigestMeter, Digests
 from ladd_data.encodings.coding import decode_probs
 from ladd_data.errors import Problem
+from ladd_data.jpeg import JpegSizeError, decode_jpeg
 from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
 from ladd_data.png import PngSizeError
 from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard
-from ladd_data.shards.images import decode_image
+from ladd_data.shards.images import PixelImages, decode_image, digest_image
 from ladd_data.shards.layout import ID_PATTERN, Records, pick
 from ladd_data.types import F32, U8
 from ladd_data.validation.labels import Breach, check_labels
@@ -97,18 +98,24 @@ class RecordCheck:
             if pixels is None:
                 self.complete = False
                 continue
-            self.digests.add(name, label, digest_pixels(pixels), records.dense, row)
+            digest = digest_image(records.images, row, pixels, self.folder.layout)
+            self.digests.add(name, label, digest, records.dense, row)
             for golden in self.golden.pop(name, []):
                 box = box_of(records.dense, row, golden.view)
                 self._check_golden(place, golden, pixels, box, None if probs is None else probs[row])
 
     def _decode(self, place: Place, stored: Sequence[bytes], row: int) -> U8 | None:
-        images = self.manifest.images
+        images, layout = self.manifest.images, self.folder.layout
         try:
-            return decode_image(stored, row, images.channels, images.height, images.width)
+            pixels = decode_image(stored, row, layout)
+            beside = isinstance(stored, PixelImages) and layout.png is None
+            if beside and not np.array_equal(decode_jpeg(stored[row], *layout.shape), pixels):
+                self._note("LADD-074", place, "other pixels than its JPEG file decodes to", "the same", "image")
+            return pixels
         except ValueError as error:
-            expected = f"a PNG of {images.width}x{images.height} with {images.channels} channels"
-            clause = "LADD-084" if isinstance(error, PngSizeError) else "LADD-024"
+            kind, clause = ("PNG", "LADD-024") if layout.png else ("JPEG", "LADD-029")
+            expected = f"a {kind} of {images.width}x{images.height} with {images.channels} channels"
+            clause = "LADD-084" if isinstance(error, PngSizeError | JpegSizeError) else clause
             self._note(clause, place, str(error), expected)
             return None
 
@@ -152,14 +159,14 @@ class RecordCheck:
     def _check_paths(self, shard: Shard) -> None:
         """Check that each image carries its record's name; the labels are not read again."""
         with pq.ParquetFile(self.folder.path / shard.path) as file:
-            row = 0
+            row, suffix = 0, self.folder.layout.suffix
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group, columns=["id", "image.path"])
                 paths = table.column("image").combine_chunks().field("path").to_pylist()
                 for name, path in zip(table.column("id").to_pylist(), paths, strict=True):
-                    if path != f"{name}.png":
+                    if path != f"{name}.{suffix}":
                         place = Place(shard.path, row, name)
-                        self._note("LADD-020", place, f"path {path!r}", f'"{name}.png"', "image.path")
+                        self._note("LADD-020", place, f"path {path!r}", f'"{name}.{suffix}"', "image.path")
                     row += 1
 
     def _name_null(self, shard: Shard) -> Place | None:
