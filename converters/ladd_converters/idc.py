@@ -97,6 +97,8 @@ class IdcConverter:
     datasets: ClassVar[Mapping[str, Preset]] = {
         "cifar10": Preset("cifar10", "none"),
         "cifar100": Preset("cifar100", "none"),
+        "fashionmnist": Preset("fashionmnist", "none-grey"),
+        "mnist": Preset("mnist", "none-grey"),
         "svhn": Preset("svhn", "none"),
     }
 
