@@ -317,8 +317,8 @@ def test_pixels_are_clipped_only_while_that_is_cheap(tmp_path: Path, spread: flo
         pytest.param(IMAGES, torch.tensor([0, 0, 1, 1, 2.5, torch.inf]), "not whole", id="fractions"),
         pytest.param(IMAGES, torch.full((6, 3), 1 / 3), "TESLA writes probabilities and DATM logits", id="soft"),
         pytest.param(IMAGES, LABELS.to(torch.complex64), "complex64 [6]", id="complex-labels"),
-        pytest.param((IMAGES * 255).to(torch.uint8), LABELS, "uint8 [6, 3, 8, 8]; expected float32", id="int-images"),
-        pytest.param(IMAGES[0], LABELS, "[3, 8, 8]; expected float32 [n, 3", id="3-d"),
+        pytest.param((IMAGES * 255).to(torch.uint8), LABELS, "uint8 [6, 3, 8, 8]; expected floats", id="int-images"),
+        pytest.param(IMAGES[0], LABELS, "[3, 8, 8]; expected floats [n, channels", id="3-d"),
         pytest.param(IMAGES[:0], LABELS[:0], "(0, 3, 8, 8)", id="no-images"),
         pytest.param(IMAGES[:, :1], LABELS, "1 channel(s); expected 3", id="normalization-of-3"),
     ],
@@ -447,7 +447,7 @@ def test_doubt_about_whitening_is_noted_where_no_file_could_tell(tmp_path: Path)
     ("answers", "words"),
     [
         (Answers(HAND.normalization, ABC, iteration="9"), "found no iteration 9. Choose one: --iteration 20"),
-        (Answers(HAND.normalization, ABC, experiment=0), "--experiment does not go with mtt"),
+        (Answers(HAND.normalization, ABC, experiment=0), "--experiment: ladd convert mtt has no use for it"),
         (Answers(HAND.normalization, ABC, label_space="logits"), "class numbers"),
         (
             Answers(HAND.normalization, ABC, images=Path("a"), labels=Path("b"), iteration="3"),

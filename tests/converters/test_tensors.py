@@ -175,7 +175,13 @@ def test_a_named_pair_of_any_names_is_read(tmp_path: Path) -> None:
         pytest.param(IMAGES * torch.nan, LABELS, HAND, "NaN", id="nan"),
         pytest.param(IMAGES, SOFT * torch.nan, said("probs"), "NaN or infinity in 6 of 6", id="nan-labels"),
         pytest.param(IMAGES, torch.rand(6, 5), said("logits"), "5 classes; 3 were given", id="width"),
-        pytest.param(IMAGES, LABELS, Answers(HALF, ABC, experiment=0), "--experiment does not go", id="experiment"),
+        pytest.param(
+            IMAGES,
+            LABELS,
+            Answers(HALF, ABC, experiment=0),
+            "--experiment: ladd convert",
+            id="experiment",
+        ),
     ],
 )
 def test_what_is_missing_or_wrong_is_named(

@@ -151,4 +151,4 @@ def test_a_malicious_file_is_refused_and_nothing_runs(tmp_path: Path, position: 
 def test_answers_without_a_question_are_refused(tmp_path: Path) -> None:
     error = refusal(TESLA, save_run(tmp_path / "run"), Answers(HAND.normalization, HAND.classes, experiment=1))
 
-    assert isinstance(error, UsageError) and "--experiment does not go with tesla" in str(error)
+    assert isinstance(error, UsageError) and "--experiment: ladd convert tesla has no use for it" in str(error)
