@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from pydantic import JsonValue
 
 from ladd_data.convert import convert, prepare
 from ladd_data.converter import Answers, Converter, Distilled, list_converters
 from ladd_data.dataset import Dataset, load
+from ladd_data.errors import LaddError
 from ladd_data.files import canonical_json
 from ladd_data.manifest import Images, Manifest
 from ladd_data.pictures import Pictures
+from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS
 from ladd_data.types import F32, U8
 from ladd_data.validation import validate
 
@@ -45,7 +45,9 @@ def check_converter(converter: Converter, path: Path, answers: Answers, tmp_path
         LaddError: the converter refused the run.
     """
     _check_name(converter)
+    _check_datasets(converter)
     _check_detect(converter, path, tmp_path)
+    _check_describe(converter, path)
     distilled = converter.read(path, answers)
     _check_arrays(distilled)
     _check_facts(distilled, answers)
@@ -60,13 +62,45 @@ def check_converter(converter: Converter, path: Path, answers: Answers, tmp_path
 
 def _check_name(converter: Converter) -> None:
     cls = type(converter)
-    _require(isinstance(converter, Converter), f"{cls.__name__} lacks name, summary, detect or read")
+    _require(
+        isinstance(converter, Converter), f"{cls.__name__} lacks name, summary, datasets, detect, describe or read"
+    )
     name = converter.name
     _require(_SLUG.fullmatch(name) is not None, f"name {name!r} is not a slug: lower-case letters, digits, - and _")
     point = list_converters().get(name)
     _require(point is None or point.load() is cls, f'name "{name}" belongs to {point and point.value}; choose another')
     _require(converter.summary.strip() != "", "summary is empty")
     _require("\n" not in converter.summary, "summary has more than one line")
+
+
+def _check_datasets(converter: Converter) -> None:
+    for name, preset in converter.datasets.items():
+        for key, known in ((preset.classes, CLASS_LISTS), (preset.normalization, NORMALIZATIONS)):
+            _require(key in known, f'datasets["{name}"] names "{key}", which is no preset')
+
+
+def _check_describe(converter: Converter, path: Path) -> None:
+    """Check the description, and that what it asks for is needed: reading without any answer is refused."""
+    if converter.detect(path) is None:
+        return  # a path that only a person recognises
+    what = converter.describe(path)
+    _require(what.reason.strip() != "", "describe gave no reason")
+    _require(bool(what.files), "describe names no files; expected those that would be read")
+    for file in what.files:
+        _require(file.exists(), f"describe names {file}, which is not there")
+    options = [ask.option for ask in what.asks]
+    _require(len(set(options)) == len(options), f"describe asks twice: {options}")
+    for ask in what.asks:
+        _require(ask.option.startswith("--"), f'describe asks "{ask.option}"; expected an option such as --classes')
+        _require(bool(ask.why and ask.example), f"{ask.option}: describe says no reason, or no example")
+    if not options:
+        return
+    try:
+        converter.read(path, Answers())
+    except LaddError as error:
+        _require("--" in str(error), f"read without answers names no option: {error}")
+        return
+    raise AssertionError(f"describe asks for {options}, but read guessed them")
 
 
 def _check_detect(converter: Converter, path: Path, tmp_path: Path) -> None:
@@ -128,7 +162,7 @@ def _check_facts(distilled: Distilled, answers: Answers) -> None:
     read, asserted = distilled.read, distilled.asserted
     both = sorted(read.keys() & asserted.keys())
     _require(not both, f"{both} are in both read and asserted; a fact has one source")
-    for key, said in _answered(answers).items():
+    for key, said in answers.said().items():
         _require(key not in read, f'"{key}" was answered, so it belongs in asserted, not in read')
         _require(key in asserted, f'"{key}" was answered and is missing in asserted')
         _require(asserted[key] == said, f'asserted["{key}"] is {asserted[key]!r}; the person said {said!r}')
@@ -149,21 +183,6 @@ def _check_sources(pictures: Pictures, files: tuple[Path, ...]) -> None:
         file = Path(pictures.file(number))
         listed = file in files or any(folder in file.parents for folder in files)
         _require(listed, f"image {number} comes from {file}, which is not in files, nor in a folder of them")
-
-
-def _answered(answers: Answers) -> Mapping[str, JsonValue]:
-    """Return each answer given, in the form `asserted` must hold it: class names, numbers, words, file names."""
-    given: dict[str, JsonValue] = {}
-    if answers.classes is not None:
-        given["classes"] = list(answers.classes.names)
-    if answers.normalization is not None:
-        given["normalization"] = answers.normalization.model_dump(mode="json")
-    if answers.whitening is not None:
-        given["whitening"] = answers.whitening
-    for key, file in (("images", answers.images), ("labels", answers.labels)):
-        if file is not None:
-            given[key] = file.name
-    return given
 
 
 def _check_written(distilled: Distilled, target: Path) -> None:

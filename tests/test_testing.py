@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 import ladd_data.testing
 from ladd_data.convert import prepare
-from ladd_data.converter import Answers, Description, Distilled, Preset
+from ladd_data.converter import Answers, Ask, Description, Distilled, Preset
 from ladd_data.testing import check_converter
 
 ANSWERS = Answers(normalization=NORMALIZATION, classes=CLASSES)
@@ -36,6 +36,12 @@ class GoodConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         return replace(make_distilled(), files=(path / "run.txt",), read={"seed": 0}, asserted=dict(SAID))
+
+
+def asking(*options: str) -> Callable[[GoodConverter, Path], Description]:
+    """Return a `describe` that asks for these options."""
+    asks = tuple(Ask(option, "The files do not say.", "x") for option in options)
+    return lambda self, path: Description("run.txt is there", (path / "run.txt",), asks)
 
 
 @pytest.fixture
@@ -95,7 +101,14 @@ def test_a_breach_in_what_is_read_is_named(
         ({"detect": lambda self, path: ""}, "returned ''"),
         ({"detect": lambda self, path: "yes"}, "took .*unrelated for its own"),
         ({"detect": lambda self, path: None if path.stat() else "never"}, "detect raised FileNotFoundError"),
-        ({"read": None}, "lacks name, summary, detect or read"),
+        ({"datasets": {"cifar10": Preset("cifar10", "cifar11")}}, 'names "cifar11", which is no preset'),
+        ({"describe": lambda self, path: Description(" ", (path,), ())}, "gave no reason"),
+        ({"describe": lambda self, path: Description("run.txt", (), ())}, "names no files"),
+        ({"describe": lambda self, path: Description("run.txt", (path / "none",), ())}, "none, which is not there"),
+        ({"describe": asking("classes")}, 'asks "classes"; expected an option'),
+        ({"describe": asking("--classes", "--classes")}, "asks twice"),
+        ({"describe": asking("--classes")}, "but read guessed them"),
+        ({"read": None}, "lacks name, summary, datasets, detect"),
     ],
 )
 def test_a_breach_in_how_it_presents_itself_is_named(
