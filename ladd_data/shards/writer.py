@@ -30,9 +30,10 @@ class DatasetWriter:
             (folder / name).mkdir()
         self._folder, self._layout, self._edition = folder, layout, edition
         self._container = find_container(edition)
+        self._plan = plan_shards(count, layout.record_bytes)
         self._digests = DigestMeter(classes)
         self._bytes = 0
-        self.shards: ShardWriter = self._container.open_writer(folder, layout, plan_shards(count, layout.record_bytes))
+        self.shards: ShardWriter = self._container.open_writer(folder, layout, self._plan)
 
     def add(self, records: Records, pixels: U8) -> None:
         """Append records.
@@ -61,16 +62,15 @@ class DatasetWriter:
 
     def seal(self, manifest: Manifest, content: bytes) -> None:
         """Write footers, meta/ and the card; `content` is the manifest as it goes to disk, byte for byte."""
-        shards = [self._describe(path) for path in self.shards.close(content)]
+        shards = [self._describe(index, path) for index, path in enumerate(self.shards.close(content))]
         write_synced(self._folder / MANIFEST_PATH, content)
         write_synced(self._folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, self._edition, shards))
         card = write_card(manifest, self._edition, self._bytes, sum(shard.bytes for shard in shards))
         write_synced(self._folder / CARD_PATH, card.encode())
 
-    def _describe(self, path: str) -> Shard:
+    def _describe(self, index: int, path: str) -> Shard:
         file = self._folder / path
-        rows = self._container.read_footer(file).rows
-        return Shard(path=path, bytes=file.stat().st_size, sha256=sha256_file(file), rows=rows)
+        return Shard(path=path, bytes=file.stat().st_size, sha256=sha256_file(file), rows=self._plan.rows(index))
 
 
 @contextmanager
