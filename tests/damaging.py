@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pytest
+import torch
+from making import make_labeler
 
 from ladd_data.cli import main
 from ladd_data.dataset import load
@@ -127,6 +130,53 @@ def spawn(*line: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, *map(str, line)], stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+class Built(NamedTuple):
+    """What the tests start from.
+
+    A run of MTT, the dataset it became, a labeler, the dataset with labels; that one as tar and as Arrow; the
+    dataset with float32 labels.
+    """
+
+    run: Path
+    plain: Path
+    labeler: Path
+    labelled: Path
+    tar: Path
+    arrow: Path
+    parent: Path
+
+
+def build(home: Path) -> Built:
+    """Make what the tests start from, in an empty folder."""
+    built = Built(*(home / name for name in ("run", "plain", "labeler", "labelled", "tar", "arrow", "parent")))
+    built.run.mkdir()
+    images = np.random.default_rng(0).normal(0, 0.5, (6, 3, 16, 16)).astype(np.float32)
+    torch.save(torch.from_numpy(images), built.run / "images_best.pt")
+    torch.save(torch.arange(6) // 2, built.run / "labels_best.pt")
+    assert call(*command("convert", built, built.plain)) == 0
+    make_labeler(built.labeler, size=16)
+    assert call(*command("label", built, built.labelled)) == 0
+    assert call(*command("label", built, built.parent), "--profile", "paper") == 0
+    assert call(*command("to webdataset", built, built.tar)) == 0
+    assert call(*command("to arrow", built, built.arrow)) == 0
+    return built
+
+
+def command(name: str, built: Built, target: Path | str) -> list[str]:
+    """Return the arguments of a run that writes `target`; "in place" reads what is there."""
+    verb, place = name.removesuffix(" in place"), name.endswith(" in place")
+    if verb == "convert":
+        stated = ["--classes", "ant,bee,cat", "--normalization", "half", "--name", "tiny"]
+        return ["convert", "mtt", str(built.run), "-o", str(target), *stated]
+    if verb == "label":
+        source = target if place else built.plain
+        return ["label", str(source), "--labeler", str(built.labeler), "-o", str(target), "--device", "cpu"]
+    if verb == "reencode":
+        return ["reencode", str(built.parent), "-o", str(target), "--encoding", "q8", "--no-logz"]
+    source = target if place else built.labelled
+    return ["export", str(source), "--to", verb.removeprefix("to "), "-o", str(target)]
 
 
 def content(folder: Path, *, folders: bool = False) -> dict[str, bytes | None]:

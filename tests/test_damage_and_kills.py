@@ -10,13 +10,25 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-import torch
-from damaging import CutShort, Series, call, content, cut_short, names, restate, rewrite, spawn, swap
-from making import make_labeler
+from damaging import (
+    Built,
+    CutShort,
+    Series,
+    build,
+    call,
+    command,
+    content,
+    cut_short,
+    names,
+    restate,
+    rewrite,
+    spawn,
+    swap,
+)
 
 import ladd_data as ladd
 from ladd_data.files import new_folder
@@ -26,58 +38,15 @@ SHARD, MANIFEST, SHARDS = "data/train-00000-of-00001.parquet", "meta/ladd.json",
 Capture = pytest.CaptureFixture[str]
 
 
-class Built(NamedTuple):
-    """What the tests start from.
-
-    A run of MTT, the dataset it became, a labeler, the dataset with labels; that one as tar and as Arrow; the
-    dataset with float32 labels.
-    """
-
-    run: Path
-    plain: Path
-    labeler: Path
-    labelled: Path
-    tar: Path
-    arrow: Path
-    parent: Path
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    home = tmp_path_factory.mktemp("damage")
-    built = Built(*(home / name for name in ("run", "plain", "labeler", "labelled", "tar", "arrow", "parent")))
-    built.run.mkdir()
-    images = np.random.default_rng(0).normal(0, 0.5, (6, 3, 16, 16)).astype(np.float32)
-    torch.save(torch.from_numpy(images), built.run / "images_best.pt")
-    torch.save(torch.arange(6) // 2, built.run / "labels_best.pt")
-    assert call(*command("convert", built, built.plain)) == 0
-    make_labeler(built.labeler, size=16)
-    assert call(*command("label", built, built.labelled)) == 0
-    assert call(*command("label", built, built.parent), "--profile", "paper") == 0
-    assert call(*command("to webdataset", built, built.tar)) == 0
-    assert call(*command("to arrow", built, built.arrow)) == 0
-    return built
+    return build(tmp_path_factory.mktemp("damage"))
 
 
 @pytest.fixture
 def folder(built: Built, tmp_path: Path) -> Path:
     """A labelled dataset that a test may damage."""
     return Path(shutil.copytree(built.labelled, tmp_path / "set"))
-
-
-def command(name: str, built: Built, target: Path | str) -> list[str]:
-    """Return the arguments of a run that writes `target`; "in place" reads what is there."""
-    verb, place = name.removesuffix(" in place"), name.endswith(" in place")
-    if verb == "convert":
-        stated = ["--classes", "ant,bee,cat", "--normalization", "half", "--name", "tiny"]
-        return ["convert", "mtt", str(built.run), "-o", str(target), *stated]
-    if verb == "label":
-        source = target if place else built.plain
-        return ["label", str(source), "--labeler", str(built.labeler), "-o", str(target), "--device", "cpu"]
-    if verb == "reencode":
-        return ["reencode", str(built.parent), "-o", str(target), "--encoding", "q8", "--no-logz"]
-    source = target if place else built.labelled
-    return ["export", str(source), "--to", verb.removeprefix("to "), "-o", str(target)]
 
 
 def identity(folder: Path) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damaging import rewrite
 
 import ladd_data as ladd
 from ladd_data.loaders.order import epoch_order
@@ -124,3 +125,15 @@ def test_a_path_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
         ladd.load(tmp_path / "missing")
     with pytest.raises(ladd.UsageError, match="not a ladd dataset"):
         ladd.load(tmp_path)
+
+
+def test_a_golden_view_that_names_another_class_than_the_most_probable_is_found(labelled: Path, tmp_path: Path) -> None:
+    dataset = ladd.load(labelled)
+    assert dataset.manifest.labels is not None
+    golden = dataset.manifest.labels.golden[0]
+    row = [dataset[index].id for index in range(len(dataset))].index(golden.id)
+    label = np.asarray(dataset[row].dense_labels)[golden.view]
+    other = {"top_class": int(label.argmin()), "top_prob": float(label.min())}
+    rewrite(labelled, tmp_path / "set", lambda _: None, lambda document: document["labels"]["golden"][0].update(other))
+
+    assert {problem.clause for problem in ladd.validate(tmp_path / "set").problems} == {"LADD-043"}
