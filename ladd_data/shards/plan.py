@@ -22,6 +22,10 @@ class ShardPlan:
         """Return the path of a shard inside the dataset."""
         return f"data/train-{index:05d}-of-{self.shards:05d}{suffix}"
 
+    def rows(self, index: int) -> int:
+        """Return how many records a shard holds: the last one what is left."""
+        return min(self.rows_per_shard, self.count - index * self.rows_per_shard)
+
 
 def plan_shards(count: int, record_bytes: int, shard_bytes: int = SHARD_BYTES) -> ShardPlan:
     """Split `count` records of about `record_bytes` each into equal shards of at most `shard_bytes`."""
