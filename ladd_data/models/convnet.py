@@ -29,7 +29,8 @@ class ConvNet(nn.Module):
         """
         super().__init__()
         side = halved(spec, depth)
-        channels, width = spec.channels, spec.width or 0
+        channels: int = spec.channels
+        width = spec.width or 0
         blocks: list[nn.Module] = []
         for block in range(depth):
             padding = 3 if spec.channels == 1 and block == 0 else 1

@@ -28,7 +28,7 @@ class VGG11(nn.Module):
         """
         super().__init__()
         side = halved(spec, len(STAGES))
-        channels = spec.channels
+        channels: int = spec.channels
         layers: list[nn.Module] = []
         for stage in STAGES:
             for width in stage:
