@@ -155,9 +155,9 @@ class _Run:
             )
         if isinstance(data, bytes):
             self._restore(parse_state(path, data, self.settings))
-        elif keep.checkpoints is not None and self.ranks.first:
+        if keep.checkpoints is not None and self.ranks.first:
             keep.checkpoints.mkdir(parents=True, exist_ok=True)
-            for old in keep.checkpoints.glob("epoch-*.safetensors"):
+            for old in keep.checkpoints.glob("epoch-*.safetensors") if data is None else ():
                 old.unlink()
         self.trained = self.ranks.wrap(self.network)
         pixels, device = torch.from_numpy(self.images.images), self.ranks.device
