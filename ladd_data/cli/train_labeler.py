@@ -70,12 +70,14 @@ def train_labeler(
     keep = _keep(out, checkpoint_epochs, epochs, resume)
     _clear_the_way(out, overwrite, resume)
     classes, channels, side, stated = _frame(dataset, size, normalization)
+    network = _network(arch, width, option or [], channels, side)
     load = _loader(side, channels, data_root, download, max_memory, say)
     images = load(source)
     classes = classes or _classes_of(images.classes, source)
     fields = {"epochs": epochs, "lr": lr, "momentum": momentum, "weight_decay": weight_decay, "batch_size": batch_size}
     training = TrainingRecord.model_validate({"source": source, "seed": seed, **fields})
-    plan = LabelerPlan(_network(arch, width, option or [], classes, channels, side), classes, stated, training)
+    network = network.model_copy(update={"classes": len(classes.names)})
+    plan = LabelerPlan(network, classes, stated, training)
     if resume and state_path(out).is_file():
         say(f"going on from {state_path(out)}")
     with progress_bar("training") as on_batch:
@@ -187,9 +189,12 @@ def _matched(images: ImageSet, classes: Classes) -> ImageSet:
     return match_classes(images, classes)
 
 
-def _network(arch: str, width: int | None, pairs: list[str], classes: Classes, channels: int, side: int) -> Network:
-    """Return the network asked for; values of --arch-option are JSON where they can be, else text."""
-    from ladd_data.models import describe_network
+def _network(arch: str, width: int | None, pairs: list[str], channels: int, side: int) -> Network:
+    """Return the network asked for, of two classes, proved to work before pictures are read.
+
+    Values of --arch-option are JSON where they can be, else text.
+    """
+    from ladd_data.models import describe_network, sketch_network
 
     options: dict[str, bool | int | float | str] = {}
     for pair in pairs:
@@ -201,5 +206,6 @@ def _network(arch: str, width: int | None, pairs: list[str], classes: Classes, c
         except ValueError:
             value = text
         options[name] = value if isinstance(value, bool | int | float | str) else text
-    count = len(classes.names)
-    return describe_network(arch, width=width, classes=count, channels=channels, size=side, options=options)
+    spec = describe_network(arch, width=width, classes=2, channels=channels, size=side, options=options)
+    sketch_network(spec, allow_code=True)
+    return spec
