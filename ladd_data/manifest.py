@@ -164,11 +164,18 @@ def count_views(views: Grid | Full | Boxes) -> int:
 class Network(_Part):
     """An architecture by name, with what it needs to be built."""
 
-    name: str
-    width: Annotated[int, Field(ge=1)]
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        description="As convnet-d5, torchvision:resnet18, timm:NAME, or module:factory, which readers never import."
+    )
+    width: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Channels of each block of a convnet-*; null for networks of one width."
+    )
     classes: Annotated[int, Field(ge=1)]
     channels: Literal[1, 3]
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1)] = Field(description="Side of the square input in pixels.")
+    options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="Keyword arguments of a module:factory."
+    )
 
 
 class Labeler(_Part):
@@ -183,7 +190,12 @@ class Labeler(_Part):
     device: str
     libraries: dict[str, str]
     labeling_flops: Annotated[int, Field(ge=0)] = Field(description="Multiply and add counted as two.")
-    training_flops: Annotated[int, Field(ge=0)] | None = None
+    training_flops: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Forward and backward passes of its training, evaluation left out."
+    )
+    training_seconds: NonNegative | None = Field(default=None, description="Wall time of its training.")
+    training_device: str | None = None
+    training_libraries: dict[str, str] | None = None
 
 
 class Certificate(_Part):

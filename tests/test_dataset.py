@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-<<<<<<< HEAD
+from damaging import rewrite
 from making import make_distilled
 from torch.nn.functional import interpolate
-=======
-from damaging import rewrite
->>>>>>> accept
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
@@ -134,7 +131,6 @@ def test_a_path_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
         ladd.load(tmp_path)
 
 
-<<<<<<< HEAD
 def mosaics(folder: Path, factor: int, size: int = 32) -> ladd.Dataset:
     """Write a dataset whose images are mosaics."""
     convert(prepare(replace(make_distilled(size=size), mosaic_factor=factor), "mosaics"), folder)
@@ -166,7 +162,8 @@ def test_a_factor_that_does_not_divide_the_sides_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(ladd.UsageError, match=r"32x32 images by a mosaic factor of 3.*does not divide"):
         dataset.tiles(torch.from_numpy(dataset.arrays.images))
-=======
+
+
 def test_a_golden_view_that_names_another_class_than_the_most_probable_is_found(labelled: Path, tmp_path: Path) -> None:
     dataset = ladd.load(labelled)
     assert dataset.manifest.labels is not None
@@ -177,4 +174,3 @@ def test_a_golden_view_that_names_another_class_than_the_most_probable_is_found(
     rewrite(labelled, tmp_path / "set", lambda _: None, lambda document: document["labels"]["golden"][0].update(other))
 
     assert {problem.clause for problem in ladd.validate(tmp_path / "set").problems} == {"LADD-043"}
->>>>>>> accept

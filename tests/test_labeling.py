@@ -17,7 +17,7 @@ import ladd_data as ladd
 from ladd_data.convert import convert, prepare
 from ladd_data.labeling.label import labeler_input, views_per_batch
 from ladd_data.labeling.labeler import TrainingRecord, load_labeler
-from ladd_data.labeling.training import LabelerPlan, split_held_out, train_labeler
+from ladd_data.labeling.training import Keep, LabelerPlan, split_held_out, train_labeler
 from ladd_data.manifest import Classes, Network, Normalization
 from ladd_data.pixels import natural_affine
 from ladd_data.sources import ImageSet, load_images
@@ -167,7 +167,7 @@ def test_training_learns_the_digits_and_keeps_every_epoch(tmp_path: Path) -> Non
         load_images("digits:train", 16, 3),
         load_images("digits:test", 16, 3),
         tmp_path / "labeler.safetensors",
-        checkpoints=tmp_path / "epochs",
+        keep=Keep(checkpoints=tmp_path / "epochs"),
         on_epoch=lambda epoch, loss, accuracy: told.append(epoch),
     )
 

@@ -141,7 +141,7 @@ def views_per_batch(network: Network) -> int:
 
     A network's last bits may depend on the batch's shape, so the shape depends on nothing else.
     """
-    largest = network.width * network.size**2 * 4  # bytes of the first block's output, one view
+    largest = (network.width or 64) * network.size**2 * 4  # bytes of the first block's output, one view
     return max(1, min(MAX_VIEWS_PER_BATCH, ACTIVATION_BYTES // largest))
 
 
@@ -234,6 +234,9 @@ class _LabelRun:
             libraries=library_versions(),
             labeling_flops=count_flops(description.network) * self.views * len(self.dataset),
             training_flops=description.training_flops,
+            training_seconds=description.training_seconds,
+            training_device=description.training_device,
+            training_libraries=description.libraries or None,
         )
         labels = Labels(
             views=plan.views,

@@ -82,12 +82,8 @@ class DatasetWriter:
 
     def _describe(self, index: int, path: str) -> Shard:
         file = self._folder / path
-<<<<<<< HEAD
-        rows = self._container.read_footer(file).rows
+        rows = self._plan.rows(index)
         return Shard(path=path, bytes=file.stat().st_size, sha256=self.shards.digest(index), rows=rows)
-=======
-        return Shard(path=path, bytes=file.stat().st_size, sha256=sha256_file(file), rows=self._plan.rows(index))
->>>>>>> accept
 
 
 @contextmanager
