@@ -22,6 +22,7 @@ from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Columns, Record
 from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.geometry import grid
 
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
 """Types that torch computes with, for the columns that say where views lie."""
@@ -138,6 +139,37 @@ class Dataset:
             view_flip=given.get("view_flip"),
         )
         return apply_affine(self.manifest.images.affine, cut) if normalize else cut
+
+    def tiles(self, images: Tensor, *, resize: bool = True, normalize: bool = True) -> Tensor:
+        """Take mosaics apart: the pictures that each stored image is made of, row by row from the top left.
+
+        Resized, they are the views of `grid(factor, "1/factor")`, bit by bit.
+
+        Args:
+            images: uint8 [batch, channels, height, width], or one image without the batch axis.
+            resize: to the size of a stored image; False cuts the pixels out as they are.
+            normalize: turn resized tiles into model input; False leaves them on the 0..255 scale.
+
+        Returns:
+            float32 [batch, tiles, channels, height, width]; uint8, of sides divided by the factor, unless resized.
+
+        Raises:
+            UsageError: the factor does not divide the image's sides.
+
+        Source: RDED, Sec. 3; IDC, "multi-formation".
+        """
+        stored, factor = self.manifest.images, self.manifest.distillation.mosaic_factor
+        if stored.height % factor or stored.width % factor:
+            raise UsageError(
+                f"tiles of {stored.width}x{stored.height} images by a mosaic factor of {factor}: the factor does not "
+                "divide the sides, and methods differ in how they pad. Cut them by the method's own rule."
+            )
+        batch = images if images.dim() == 4 else images[None]
+        if not resize:
+            sides = (factor, stored.height // factor, factor, stored.width // factor)
+            return batch.reshape(*batch.shape[:2], *sides).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        cut = ViewMaker(grid(factor, f"1/{factor}"), stored.height, stored.width, batch.device)(batch)
+        return apply_affine(stored.affine, cut) if normalize else cut
 
     def model_input(self, images: Tensor) -> Tensor:
         """Turn stored pixels, uint8 [..., channels, height, width], into model input, float32."""

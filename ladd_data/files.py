@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,54 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits; memory use does not grow with the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class HashingFile:
+    """A new file that is hashed while it is written, in a thread of its own: a gigabyte need not be read back.
+
+    What pyarrow asks of a file: `write`, `flush`, `tell`, `close`, `closed`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create the file."""
+        self._file = path.open("wb")
+        self._state = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1)
+        self._hashed: Future[None] | None = None
+
+    def write(self, data: bytes) -> int:
+        """Append bytes; waits for those before to be hashed, so that no more than these are held."""
+        self._wait()
+        self._hashed = self._pool.submit(self._state.update, data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Pass on what is buffered."""
+        self._file.flush()
+
+    def tell(self) -> int:
+        """Return how many bytes were written."""
+        return self._file.tell()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Close the file."""
+        self._wait()
+        self._pool.shutdown()
+        self._file.close()
+
+    def sha256(self) -> str:
+        """Return the SHA-256 of all that was written."""
+        self._wait()
+        return self._state.hexdigest()
+
+    def _wait(self) -> None:
+        if self._hashed is not None:
+            self._hashed.result()
 
 
 def canonical_json(value: object) -> bytes:

@@ -181,7 +181,7 @@ def _read_orientation(exif: bytes) -> int:
 
 
 def _walk_scans(data: bytes, at: int) -> tuple[int, int]:
-    """Return where the end-of-image marker is, -1 where there is none, and the scans before it, at most one too many."""
+    """Return where the end-of-image marker is, -1 where there is none, and the scans before it (some of too many)."""
     scans = 0
     while (found := _NEXT_MARKER.search(data, at)) is not None and scans <= MAX_SCANS:
         marker = data[found.start() + 1]

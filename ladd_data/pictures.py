@@ -10,7 +10,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -136,12 +136,13 @@ _WRITE_AGAIN = "Write it again, or leave it out."
 
 @dataclass(frozen=True, slots=True)
 class _Peek:
-    """What the first bytes of a file say."""
+    """What the first bytes of a file say; `head` is those of a JPEG, up to its first scan."""
 
     is_jpeg: bool
     channels: int
     height: int
     width: int
+    head: bytes = field(default=b"", compare=False)
 
 
 def open_pictures(files: Sequence[Path]) -> FilePictures:
@@ -164,9 +165,10 @@ def open_pictures(files: Sequence[Path]) -> FilePictures:
     wrong: dict[str, list[str]] = {}
     found: Counter[_Peek] = Counter()
     first: dict[_Peek, str] = {}
+    last = _Peek(False, 0, 0, 0)
     for path in paths:
         try:
-            peek = _peek(path)
+            peek = last = _peek(path, last)
         except ValueError as error:
             wrong.setdefault(str(error), []).append(path)
             continue
@@ -216,8 +218,8 @@ def _decide(paths: list[str], found: Counter[_Peek]) -> FilePictures:
     return FilePictures(paths, shape, "png", tuple(notes))
 
 
-def _peek(path: str) -> _Peek:
-    """Return what a file is, from its first bytes.
+def _peek(path: str, last: _Peek) -> _Peek:
+    """Return what a file is, from its first bytes; `last` is another's, whose head this one may have.
 
     Raises:
         ValueError: it cannot be stored; says why, in words that are the same for the same fault.
@@ -226,16 +228,19 @@ def _peek(path: str) -> _Peek:
         data = _read(path, PEEK_BYTES)
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
+    if last.head and data.startswith(last.head):  # as most do: the tables of one encoder at one quality
+        return last
     if not data:
         raise ValueError("an empty file")
     if data.startswith(b"\xff\xd8"):
         try:
             header = read_jpeg_header(data)
         except HeaderCutError:
-            header = read_jpeg_header(Path(path).read_bytes())
+            data = Path(path).read_bytes()
+            header = read_jpeg_header(data)
         if header.orientation != 1:
             raise ValueError("a picture whose EXIF note turns it")
-        return _Peek(True, header.channels, header.height, header.width)
+        return _Peek(True, header.channels, header.height, header.width, data[: header.scan])
     return _peek_other(path, data)
 
 
@@ -268,13 +273,10 @@ def _read(path: str, limit: int | None = None) -> bytes:
     try:
         if limit is not None:
             return os.read(handle, limit)
-        data = os.read(handle, READ_BYTES)
-        if len(data) < READ_BYTES:
-            return data
-        parts = [data]
-        while data := os.read(handle, READ_BYTES):
-            parts.append(data)
-        return b"".join(parts)
+        parts = [os.read(handle, READ_BYTES)]
+        while len(parts[-1]) == READ_BYTES:
+            parts.append(os.read(handle, READ_BYTES))
+        return b"".join(parts) if len(parts) > 1 else parts[0]
     finally:
         os.close(handle)
 

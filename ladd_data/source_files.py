@@ -17,15 +17,15 @@ class SourceFiles:
     def __init__(self, paths: Sequence[Path]) -> None:
         """Take what was read: files, and folders of which some files were read."""
         self._paths = tuple(paths)
-        self._folders: dict[str, list[tuple[str, int, bytes]]] = {
-            f"{path}{os.sep}": [] for path in paths if path.is_dir()
-        }
+        self._folders: dict[str, list[tuple[str, str]]] = {f"{path}{os.sep}": [] for path in paths if path.is_dir()}
+        self._bytes = dict.fromkeys(self._folders, 0)
 
     def add(self, path: str, size: int, sha256: str) -> None:
         """Count a file that was read; one that is in none of the folders has an entry of its own."""
         for folder, lines in self._folders.items():
             if path.startswith(folder):
-                lines.append((path[len(folder) :], size, bytes.fromhex(sha256)))
+                lines.append((path[len(folder) :], sha256))
+                self._bytes[folder] += size
 
     def result(self) -> tuple[SourceFile, ...]:
         """Return an entry for each file and folder; a folder of which no file was counted is read now, whole."""
@@ -34,20 +34,18 @@ class SourceFiles:
     def _describe(self, path: Path) -> SourceFile:
         if not path.is_dir():
             return SourceFile(path=_in_json(path.name), bytes=path.stat().st_size, sha256=sha256_file(path))
-        lines = self._folders[f"{path}{os.sep}"] or [
-            (str(file.relative_to(path)), file.stat().st_size, bytes.fromhex(sha256_file(file)))
-            for file in path.rglob("*")
-            if file.is_file()
-        ]
+        folder = f"{path}{os.sep}"
+        if not self._folders[folder]:
+            for file in path.rglob("*"):
+                if file.is_file():
+                    self.add(os.fspath(file), file.stat().st_size, sha256_file(file))
         state = hashlib.sha256()
-        for name, _, digest in sorted(
-            (_in_json(name.replace(os.sep, "/")), size, digest) for name, size, digest in lines
-        ):
-            state.update(f"{digest.hex()}  {name}\n".encode())
-        total = sum(size for _, size, _ in lines)
+        for name, digest in sorted((_in_json(name), digest) for name, digest in self._folders[folder]):
+            state.update(f"{digest}  {name}\n".encode())
+        total = self._bytes[folder]
         return SourceFile(path=f"{_in_json(path.resolve().name)}/", bytes=total, sha256=state.hexdigest())
 
 
 def _in_json(name: str) -> str:
-    """Return a name that is not UTF-8 in a form that can stand in JSON."""
-    return name.encode(errors="backslashreplace").decode()
+    """Return a path in the form that can stand in JSON: slashes, and no bytes that are not UTF-8."""
+    return name.replace(os.sep, "/").encode(errors="backslashreplace").decode()

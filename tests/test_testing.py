@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 import ladd_data.testing
 from ladd_data.convert import prepare
-from ladd_data.converter import Answers, Distilled
+from ladd_data.converter import Answers, Description, Distilled, Preset
 from ladd_data.testing import check_converter
 
 ANSWERS = Answers(normalization=NORMALIZATION, classes=CLASSES)
@@ -26,6 +26,10 @@ class GoodConverter:
 
     name: ClassVar[str] = "good"
     summary: ClassVar[str] = "A converter for tests."
+    datasets: ClassVar[Mapping[str, Preset]] = {}
+
+    def describe(self, path: Path) -> Description:
+        return Description("run.txt is there", (path / "run.txt",), ())
 
     def detect(self, path: Path) -> str | None:
         return "run.txt is there" if (path / "run.txt").is_file() else None

@@ -11,7 +11,7 @@ from ladd_data.cli.console import AsJson, print_json
 
 if TYPE_CHECKING:
     from ladd_data.ledger import Counted, Ledger
-    from ladd_data.manifest import Coding, Manifest
+    from ladd_data.manifest import Coding, Images, Manifest
 
 
 def info(
@@ -39,10 +39,11 @@ def _print_facts(manifest: Manifest) -> None:
     error = images.quantization.error
     facts = {
         "name": f"{manifest.name} (spec {manifest.spec_version}, digest {manifest.digest[:16]}...)",
-        "images": f"{images.count} of {images.channels}x{images.height}x{images.width}, PNG {images.png}",
+        "images": f"{images.count} of {images.channels}x{images.height}x{images.width}, {_say_files(images)}",
         "classes": f"{len(manifest.classes.names)}: {names}",
         "method": f"{made.method}, IPC {made.ipc or 'uneven'}",
         "pixels": f"{images.quantization.mode}, RMSE {error.rmse:.4f}; whitening {images.whitening}",
+        **({"mosaic": f"{made.mosaic_factor} x {made.mosaic_factor} tiles"} if made.mosaic_factor > 1 else {}),
     }
     if labels is not None:
         missing = "; some are missing" if labels.present else ""
@@ -55,6 +56,10 @@ def _print_facts(manifest: Manifest) -> None:
             facts["labeler"] = f"{maker.network.name} width {maker.network.width}, {maker.epochs} epochs{accuracy}"
     for name, value in facts.items():
         typer.echo(f"{name:8} {value}")
+
+
+def _say_files(images: Images) -> str:
+    return f"PNG {images.png}" if images.png else "the method's own JPEG files"
 
 
 def _say_coding(coding: Coding) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from ladd_data.files import MAX_JSON_DEPTH, MAX_JSON_VALUES, LimitError
-from ladd_data.manifest import Manifest
+from ladd_data.manifest import Images, Manifest
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import layout_of
 from ladd_data.shards.snippets import write_snippets
@@ -118,14 +118,13 @@ def _body(manifest: Manifest, edition: Edition) -> str:
 
 
 def _facts(manifest: Manifest) -> list[str]:
-    images, error = manifest.images, manifest.images.quantization.error
+    images = manifest.images
     facts = {
         "Classes, in label order": ", ".join(manifest.classes.names[:20])
         + (f" ... {len(manifest.classes.names)} in all" if len(manifest.classes.names) > 20 else ""),
         "Stored pixel to model input": f"scale {_short(images.affine.scale)}, offset {_short(images.affine.offset)}",
         "Whitening": images.whitening,
-        "Cost of uint8": f"{images.quantization.mode}: RMSE {error.rmse:.2g}, max {error.max_abs:.2g}, "
-        f"{error.clipped_share:.1%} clipped",
+        "Cost of uint8": _say_cost(images),
         "Dataset digest": f"`{manifest.digest}`",
     }
     if manifest.labels is not None:
@@ -145,6 +144,14 @@ def _facts(manifest: Manifest) -> list[str]:
     if manifest.citation:
         table += ["## Citation", "", "```", manifest.citation, "```", ""]
     return table
+
+
+def _say_cost(images: Images) -> str:
+    if images.encoding == "jpeg":
+        return "none: the method's own JPEG files, byte for byte"
+    error = images.quantization.error
+    cost = f"RMSE {error.rmse:.2g}, max {error.max_abs:.2g}, {error.clipped_share:.1%} clipped"
+    return f"{images.quantization.mode}: {cost}"
 
 
 def _short(values: tuple[float, ...]) -> str:

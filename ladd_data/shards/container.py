@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ladd_data.files import sha256_file
 from ladd_data.shards.images import join_images
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.plan import ShardPlan
@@ -53,6 +54,12 @@ class ShardWriter(ABC):
         self._folder, self._plan, self._suffix = folder, plan, suffix
         self._pending: list[Records] = []
         self._written = self._waiting = 0
+        self._digests: dict[int, str] = {}
+        """The SHA-256 of finished shards, where it was worked out on the way."""
+
+    def digest(self, index: int) -> str:
+        """Return the SHA-256 of a finished shard."""
+        return self._digests.get(index) or sha256_file(self._path(index))
 
     def add(self, records: Records) -> None:
         """Append records; they reach the disk one full row group at a time."""

@@ -15,6 +15,8 @@ from ladd_data.manifest import Boxes, Full, Grid, Manifest, count_views
 from ladd_data.png import PngKind
 from ladd_data.types import I64, TYPE_BYTES, Columns, ColumnTypes
 
+JPEG_ROOM = 16384
+"""A quarter of what a JPEG may have beyond its pixels: so a row group of the largest ones keeps to LADD-082."""
 ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -38,12 +40,14 @@ class Layout:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of a record in memory: raw pixels, label values, and 64 for the rest.
+        """Bytes of a record in memory: raw pixels, room for a JPEG file, label values, and 64 for the rest.
 
         The cut into shards and row groups follows from it, so it must not depend on how well the pixels
         of some edition compress: a dataset that went through other editions comes back byte by byte.
         """
-        return math.prod(self.shape) + 64 + sum(math.prod(s) * TYPE_BYTES[dtype] for s, dtype in self.dense.values())
+        file = 0 if self.png else JPEG_ROOM
+        labels = sum(math.prod(shape) * TYPE_BYTES[dtype] for shape, dtype in self.dense.values())
+        return math.prod(self.shape) + file + 64 + labels
 
     @property
     def column_names(self) -> list[str]:

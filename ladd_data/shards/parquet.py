@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ladd_data.files import HashingFile
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardWriter, compact_json
 from ladd_data.shards.layout import Layout, Records, arrow_schema
 from ladd_data.shards.layout import card_features as card_features
@@ -28,28 +29,34 @@ class ParquetWriter(ShardWriter):
         self._schema = arrow_schema(layout).with_metadata({FEATURES_KEY: compact_json(footer_features(layout))})
         self._image_suffix = layout.suffix
         self._float32 = [name for name, (_, dtype) in layout.dense.items() if dtype == "float32"]
+        self._chunked = layout.png is not None or bool(layout.dense)
         self._writers: list[pq.ParquetWriter] = []
+        self._files: list[HashingFile] = []
 
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
-        for writer in self._writers:
+        for writer, file in zip(self._writers, self._files, strict=True):
             writer.close()
+            file.close()
 
     def _begin(self, path: Path) -> None:
         # The image column holds PNG or JPEG files, which zstd cannot shrink (and `stored` ones must stay fast to
-        # read); BYTE_STREAM_SPLIT on float32 only, because DuckDB refuses it on float16.
+        # read); nor is their column worth chunking by content where no compressed one stands beside it.
+        # BYTE_STREAM_SPLIT on float32 only, because DuckDB refuses it on float16.
         leaves = {path: "NONE" if path == "image.bytes" else "ZSTD" for path in leaf_paths(self._schema)}
         split = {p: "BYTE_STREAM_SPLIT" for p in leaves if p.split(".")[0] in self._float32}
+        file = HashingFile(path)
         writer = pq.ParquetWriter(
-            path,
+            file,
             self._schema,
             compression=leaves,
             use_dictionary=False,
             column_encoding=split or None,
             write_page_index=True,
             write_page_checksum=True,
-            use_content_defined_chunking=True,
+            use_content_defined_chunking=self._chunked,
         )
+        self._files.append(file)
         self._writers.append(writer)
 
     def _write(self, group: Records) -> None:
@@ -64,6 +71,8 @@ class ParquetWriter(ShardWriter):
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
         self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})
         self._writers[index].close()
+        self._files[index].close()
+        self._digests[index] = self._files[index].sha256()
 
 
 def open_writer(folder: Path, layout: Layout, plan: ShardPlan) -> ParquetWriter:

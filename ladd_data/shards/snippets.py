@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ladd_data.manifest import Boxes, Labels, Manifest
+from ladd_data.shards.layout import layout_of
 from ladd_data.types import Edition
 
 
@@ -28,9 +29,10 @@ def _with_datasets(manifest: Manifest) -> list[str]:
 
 
 def _with_datasets_from_tar(manifest: Manifest) -> list[str]:
+    image = _suffix(manifest)
     if manifest.labels is None:
-        return [*_LOAD, "record = train[0]", 'record["png"], record["cls"]  # a PIL image, the hard class']
-    return [*_LOAD, *_dense_lines(manifest, "png", "cls", ".npy")]
+        return [*_LOAD, "record = train[0]", f'record["{image}"], record["cls"]  # a PIL image, the hard class']
+    return [*_LOAD, *_dense_lines(manifest, image, "cls", ".npy")]
 
 
 def _with_datasets_from_arrow(manifest: Manifest) -> list[str]:
@@ -43,7 +45,8 @@ def _with_datasets_from_arrow(manifest: Manifest) -> list[str]:
 
 
 def _with_webdataset(manifest: Manifest) -> list[str]:
-    shown = ", ".join(f'record["{name}"]' for name in ("png", "cls", *(f"{c}.npy" for c in _columns(manifest)[:1])))
+    names = (_suffix(manifest), "cls", *(f"{column}.npy" for column in _columns(manifest)[:1]))
+    shown = ", ".join(f'record["{name}"]' for name in names)
     return [
         "from glob import glob",
         "import webdataset",
@@ -80,6 +83,11 @@ def _with_ours(manifest: Manifest) -> list[str]:
         return [*lines, views.format("batch.image, index=batch.index")]
     lines += [f"for image, label, dense in {loader}:", normalised.format("image")]
     return [*lines, views.format("image")] if labels is not None else lines
+
+
+def _suffix(manifest: Manifest) -> str:
+    """Return what the members of a tar that hold images are called."""
+    return layout_of(manifest).suffix
 
 
 def _columns(manifest: Manifest) -> list[str]:

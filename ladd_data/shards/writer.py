@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ladd_data.digests import DigestMeter, Digests
-from ladd_data.files import new_folder, sha256_file, write_synced
+from ladd_data.files import new_folder, write_synced
 from ladd_data.manifest import MANIFEST_PATH, Classes, Manifest
 from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.card import CARD_PATH, write_card
@@ -73,16 +73,16 @@ class DatasetWriter:
 
     def seal(self, manifest: Manifest, content: bytes) -> None:
         """Write footers, meta/ and the card; `content` is the manifest as it goes to disk, byte for byte."""
-        shards = [self._describe(path) for path in self.shards.close(content)]
+        shards = [self._describe(index, path) for index, path in enumerate(self.shards.close(content))]
         write_synced(self._folder / MANIFEST_PATH, content)
         write_synced(self._folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, self._edition, shards))
         card = write_card(manifest, self._edition, self._bytes, sum(shard.bytes for shard in shards))
         write_synced(self._folder / CARD_PATH, card.encode())
 
-    def _describe(self, path: str) -> Shard:
+    def _describe(self, index: int, path: str) -> Shard:
         file = self._folder / path
         rows = self._container.read_footer(file).rows
-        return Shard(path=path, bytes=file.stat().st_size, sha256=sha256_file(file), rows=rows)
+        return Shard(path=path, bytes=file.stat().st_size, sha256=self.shards.digest(index), rows=rows)
 
 
 @contextmanager

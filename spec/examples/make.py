@@ -9,13 +9,15 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from cases import Case
 from invalid_files import CASES as WRONG_FILES
 from invalid_manifests import CASES as WRONG_MANIFESTS
 from invalid_records import CASES as WRONG_RECORDS
+from jpeg_cases import INVALID as WRONG_JPEGS
 from valid import CASES as VALID
 
 HERE = Path(__file__).parent
-INVALID = [*WRONG_FILES, *WRONG_MANIFESTS, *WRONG_RECORDS]
+INVALID: list[Case] = [*WRONG_FILES, *WRONG_MANIFESTS, *WRONG_RECORDS, *WRONG_JPEGS]
 LIBRARIES = ("numpy", "pillow", "pyarrow", "pyyaml")
 """Whose versions show in the bytes: Parquet states its writer, and deflate and zstd may differ."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from building import LABELLED, Document, Draft, Plan
 from cases import CARD, Case, drop, plan_of, set_to, swap
+from jpeg_cases import VALID as JPEGS
 
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.manifest import Coding
@@ -80,7 +81,7 @@ CODINGS = {
     "compact": Coding(encoding="q4"),
 }
 
-CASES = [
+CASES: list[Case] = [
     Case("unlabelled", "Four images, no dense labels.", PLAIN),
     Case("greyscale", "One channel, no dense labels.", replace(PLAIN, channels=1)),
     Case("greyscale-labelled", "One channel, dense labels.", replace(LABELLED, channels=1)),
@@ -136,4 +137,5 @@ CASES = [
     Case("optional-fields-absent", "Nothing that may be left out.", PLAIN, state=without_optional),
     Case("extensions", "Vendor data.", state=set_to("extensions", {"acme": {"batch": 7, "notes": [None, "x"]}})),
     Case("card-with-more", "A card with a field and a section added by hand.", after=more_card),
+    *JPEGS,
 ]
