@@ -139,7 +139,7 @@ def test_the_front_door_has_exactly_these_names() -> None:
                 "Manifest",
             ),
             *("Normalization", "Pictures", "Preset", "Problem", "RECIPES", "Recipe", "Record", "SoftValues"),
-            *("UsageError", "boxes", "grid", "load", "load_labeler", "open_pictures", "validate"),
+            *("UsageError", "boxes", "grid", "imagenet_indices", "load", "load_labeler", "open_pictures", "validate"),
         ]
     )
     for name in ladd_data.__all__:
@@ -154,5 +154,5 @@ def test_installed_converters_are_the_declared_ones_and_every_file_has_one() -> 
 
     assert installed == declared, "entry points are stale: run `pip install -e .` again"
     files = {path.stem for path in (ROOT / "converters" / "ladd_converters").glob("*.py")}
-    shared = {"run_tensors", "torch_files", "trajectory_files", "trajectory_runs", "whitening"}
+    shared = {"class_folders", "run_tensors", "torch_files", "trajectory_files", "trajectory_runs", "whitening"}
     assert files - {value.split(":")[0].split(".")[1] for value in declared.values()} == {"__init__", *shared}
