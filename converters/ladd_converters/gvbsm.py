@@ -19,17 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ladd_converters.class_folders import (
-    Naming,
-    ask_dataset,
-    choose_run,
-    find_runs,
-    picture_suffixes,
-    read_pictures,
-    refuse_answers,
-    require_answers,
-    search_notes,
-)
+from ladd_converters.class_folders import Naming, choose_run, find_runs, picture_suffixes, search_notes
+from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, UsageError
 
 GVBSM, EDC = "https://github.com/shaoshitong/G_VBSM_Dataset_Condensation", "https://github.com/shaoshitong/EDC"

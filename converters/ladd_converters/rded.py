@@ -11,7 +11,6 @@ feed the networks for every set, CIFAR included. Soft labels are made while trai
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,17 +19,8 @@ from typing import ClassVar
 
 from pydantic import JsonValue
 
-from ladd_converters.class_folders import (
-    Listing,
-    Naming,
-    ask_dataset,
-    choose_run,
-    find_runs,
-    read_pictures,
-    refuse_answers,
-    require_answers,
-    search_notes,
-)
+from ladd_converters.class_folders import Listing, Naming, choose_run, find_runs, search_notes
+from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Ask, Description, Distilled, Preset, Recipe, UsageError
 
 REPOSITORY = "https://github.com/LINs-lab/RDED"
@@ -128,7 +118,7 @@ class RdedConverter:
 
 def _tag_name(run: Path) -> str | None:
     """Return the name of the nearest folder that is named as RDED names a run: syn_data's, or the folder's own."""
-    parts = Path(os.path.abspath(run)).parts
+    parts = run.absolute().parts
     return next((part for part in reversed(parts[-3:]) if _TAG.fullmatch(part)), None)
 
 

@@ -1,5 +1,7 @@
-"""SRe2L and those that write as it does: CDA, SCDD (VILA-Lab/SRe2L, read at commit 8d00cba3), DELT (VILA-Lab/DELT,
-f2f81cad) and LPLD (he-y/soft-label-pruning-for-dataset-distillation, 63eee186).
+"""SRe2L and those that write as it does: CDA, SCDD, DELT and LPLD.
+
+Read at these commits: SRe2L, CDA and SCDD VILA-Lab/SRe2L 8d00cba3, DELT VILA-Lab/DELT f2f81cad, LPLD
+he-y/soft-label-pruning-for-dataset-distillation 63eee186.
 
 What their recover programs leave in <syn-data-path>/<exp-name>/:
 
@@ -20,17 +22,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from ladd_converters.class_folders import (
-    Naming,
-    ask_dataset,
-    choose_run,
-    find_runs,
-    picture_suffixes,
-    read_pictures,
-    refuse_answers,
-    require_answers,
-    search_notes,
-)
+from ladd_converters.class_folders import Naming, choose_run, find_runs, picture_suffixes, search_notes
+from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, UsageError
 
 LPLD = "https://github.com/he-y/soft-label-pruning-for-dataset-distillation"
