@@ -146,14 +146,14 @@ class _Peek:
     head: bytes = field(default=b"", compare=False)
 
 
-def open_pictures(files: Sequence[Path], give: Callable[[int], bytes] | None = None) -> FilePictures:
+def open_pictures(files: Sequence[str | Path], give: Callable[[int], bytes] | None = None) -> FilePictures:
     """Look at picture files of one size, and decide how they will be stored.
 
     All of them JPEG and of one colour kind: kept byte for byte. Any others that can be decoded: as PNG,
     RGB where any is.
 
     Args:
-        files: in record order.
+        files: in record order; as text where they are many, which is quicker.
         give: returns the bytes of image `number`, where pictures lie in something else than files of their own;
             `files` are then no more than what messages call them. Called from several threads at once.
 

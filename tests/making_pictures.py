@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ladd_data import Answers, Classes, Converter, LaddError
+from ladd_data import Answers, Classes, Converter, Distilled, LaddError, Pictures
 from ladd_data.convert import convert, prepare
 from ladd_data.converter import fill_in
 from ladd_data.presets import NORMALIZATIONS
@@ -24,7 +24,9 @@ TEN = Classes(names=tuple("abcdefghij"))
 SRE2L = "new{c:03d}/class{c:03d}_id{i:03d}.jpg"
 
 
-def picture_bytes(seed: int = 0, size: tuple[int, int] = (16, 16), mode: str = "RGB", kind: str = "JPEG", **how: Any) -> bytes:
+def picture_bytes(
+    seed: int = 0, size: tuple[int, int] = (16, 16), mode: str = "RGB", kind: str = "JPEG", **how: Any
+) -> bytes:
     """Return a picture file of noise; `how` goes to Pillow's save."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     out = io.BytesIO()
@@ -44,6 +46,12 @@ def write_run(folder: Path, names: str = SRE2L, classes: Iterable[int] = range(3
     for number, (c, i) in enumerate((c, i) for c in classes for i in range(ipc)):
         write_picture(folder / names.format(c=c, i=i), number, **how)
     return folder
+
+
+def files_of(distilled: Distilled) -> list[Path]:
+    """Return the picture file of each record, in order."""
+    assert isinstance(distilled.images, Pictures)
+    return [Path(distilled.images.file(number)) for number in range(len(distilled.labels))]
 
 
 def refusal(converter: Converter, path: Path, answers: Answers, tmp_path: Path) -> str:

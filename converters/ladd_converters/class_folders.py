@@ -56,7 +56,7 @@ class Listing:
     """
 
     run: Path
-    files: list[Path] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     folders: dict[int, str] = field(default_factory=dict)
     between: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Listing:
         """Return what was left out, and whether the classes have as many pictures each; a sentence each."""
         said = []
         if self.between:
-            said.append(f"Left out: {some(self.between)}, steps on the way that {program} saves beside its results.")
+            said.append(f"Left out: {some(self.between)}: steps on the way, which are no part of the set.")
         if self.other:
             said.append(f"Left out: {some(self.other)}, not named as a picture of {program}.")
         fewest, most = self.images_per_class()
@@ -170,6 +170,8 @@ def list_pictures(run: Path, naming: Naming) -> Listing:
     for number in sorted(listing.folders):
         _list_class(listing, number, naming)
     listing.folders = {number: listing.folders[number] for number in sorted(set(listing.numbers))}
+    listing.between.sort()
+    listing.other.sort()
     if not listing.files:
         raise ConvertError(f"{run}: found no picture in its class folders; expected {naming.shape}.")
     return listing
@@ -197,7 +199,7 @@ def _list_class(listing: Listing, number: int, naming: Naming) -> None:
                 f"{folder}: found {min(other, entry.name)} and {max(other, entry.name)}, two pictures of one number; "
                 "expected one. Two runs were written into one folder: take them apart."
             )
-    listing.files += [folder / ids[id] for id in sorted(ids)]
+    listing.files += [f"{folder}{os.sep}{ids[id]}" for id in sorted(ids)]
     listing.numbers += [number] * len(ids)
 
 

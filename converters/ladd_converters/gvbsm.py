@@ -85,7 +85,7 @@ class GvbsmConverter:
             normalization="These methods feed by cifar100-gvbsm on CIFAR-10 and CIFAR-100, else by imagenet.",
         )
         listing, distilled = read_pictures(run, NAMING, answers, classes, "G-VBSM and EDC")
-        jpeg_cifar = distilled.images.shape[3] == 32 and listing.files[0].suffix.lower() != ".png"
+        jpeg_cifar = distilled.images.shape[3] == 32 and not listing.files[0].lower().endswith(".png")
         edc = jpeg_cifar or bool(listing.between)
         method = "EDC" if edc else "G-VBSM or EDC"  # elsewhere their files are alike
         return replace(

@@ -121,7 +121,7 @@ class _Rows:
     def __init__(self, path: Path, split: str, table: Any, files: tuple[Path, ...]) -> None:
         """Look at each picture; `table` has the image column only."""
         self._table, self._path, self._split, self._files = table.with_format("arrow"), path, split, files
-        names = [Path(self._name(number)) for number in range(len(table))]
+        names = [self._name(number) for number in range(len(table))]
         if not names:
             raise ConvertError(f"{path}: found no rows in the split {split}; expected pictures.")
         self._pictures = open_pictures(names, self._give)

@@ -53,7 +53,7 @@ class _Root:
     """What lies in a folder of class folders: picture files by class folder, in order; the rest by kind."""
 
     folder: Path
-    files: dict[str, list[Path]] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     other: Counter[str] = field(default_factory=Counter)
     loose: int = 0
@@ -186,12 +186,12 @@ def _list(folder: Path) -> _Root:
         if not _may_be_class(entry):
             root.loose += _suffix(entry.name) in SUFFIXES and not entry.name.startswith(".")
             continue
-        files: list[Path] = []
+        files: list[str] = []
         for place, _, names in sorted(os.walk(folder / entry.name)):
             for name in sorted(names):
                 suffix = _suffix(name)
                 if suffix in SUFFIXES and not name.startswith("."):
-                    files.append(Path(place, name))
+                    files.append(f"{place}{os.sep}{name}")
                 elif not name.startswith("."):
                     root.other[suffix or "no suffix"] += 1
         if files:

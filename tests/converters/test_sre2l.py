@@ -7,7 +7,18 @@ from pathlib import Path
 import pytest
 from ladd_converters.gvbsm import GvbsmConverter
 from ladd_converters.sre2l import Sre2lConverter
-from making_pictures import ABC, HAND, TEN, UPSTREAM, genuine, picture_bytes, refusal, write_picture, write_run
+from making_pictures import (
+    ABC,
+    HAND,
+    TEN,
+    UPSTREAM,
+    files_of,
+    genuine,
+    picture_bytes,
+    refusal,
+    write_picture,
+    write_run,
+)
 
 from ladd_data import Answers, Classes, UsageError, imagenet_indices
 from ladd_data.converter import fill_in
@@ -76,7 +87,7 @@ def test_numbers_that_outgrow_their_padding_keep_their_order(tmp_path: Path) -> 
         write_picture(run / f"new999/class999_id{i:03d}.jpg", i)
 
     distilled = CONVERTER.read(run, HAND)
-    files = [Path(distilled.images.file(number)).name for number in range(6)]
+    files = [file.name for file in files_of(distilled)]
 
     assert files == [
         "class998_id000.jpg",
@@ -223,7 +234,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 BROKEN = {
     "an empty file": b"",
-    "mode CMYK|CMYK|4 components": picture_bytes(mode="CMYK"),
+    "CMYK": picture_bytes(mode="CMYK"),
     "EXIF": picture_bytes(exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"),
     "8x16|16x8": picture_bytes(size=(8, 16)),
     "no picture|not a JPEG": b"<html>404</html>",
