@@ -1,13 +1,22 @@
-"""Opening somebody else's .pt files without running anything that is in them."""
+"""Opening somebody else's .pt files without running anything that is in them.
+
+Only `torch.load(weights_only=True)` is used. NumPy numbers (accuracies beside the tensors) are let through by
+stand-ins for the five names that files use for them, for the one call and not for the process: nothing of NumPy
+is called with what a file says. What a file is, if not what was wanted, is said in one line.
+"""
 
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
 import reprlib
+import struct
 import warnings
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -22,6 +31,65 @@ _KNOWN_TEXT = (
 )
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # how torch files begin: since torch 1.6, and before
 _TRUST = "Nothing in it was run. If you trust it, open it yourself and save its tensors with torch.save."
+_PICKLES_OF_OLD = 4  # magic number, protocol, system; then what was saved
+_WEIGHTS = "the weights of a network (a teacher's checkpoint?), not a dataset"
+
+
+class _Number:
+    """Stands in for `numpy.dtype`: the type of one number, "f8" or the like, and its byte order."""
+
+    code = "f8"
+
+    def __init__(self, code: object = None, *_: object) -> None:
+        self.code = str(code or self.code)
+        self.order = "<"
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
+            self.order = ">"
+
+
+class _Int64(_Number):
+    """Stands in for `numpy.dtypes.Int64DType`."""
+
+    code = "i8"
+
+
+_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u1": "B", "b1": "?"}
+
+
+def _number(kind: object = None, data: object = b"") -> float | int | bool:
+    """Stand in for NumPy's `scalar`: the one number that `data` holds, as Python's."""
+    if not isinstance(kind, _Number) or kind.code not in _FORMATS or not isinstance(data, bytes):
+        raise pickle.UnpicklingError("a NumPy scalar that is not a number")
+    try:
+        number: float | int | bool = struct.unpack(kind.order + _FORMATS[kind.code], data)[0]
+    except struct.error:
+        raise pickle.UnpicklingError("a NumPy scalar of another size") from None
+    return number
+
+
+_ALLOWED: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
+    (_number, "numpy.core.multiarray.scalar"),  # NumPy 1
+    (_number, "numpy._core.multiarray.scalar"),  # NumPy 2
+    (_Number, "numpy.dtype"),
+    (_Number, "numpy.dtypes.Float64DType"),
+    (_Int64, "numpy.dtypes.Int64DType"),
+]
+
+
+_BUILDERS = {
+    "collections.OrderedDict",
+    "_codecs.encode",  # the bytes of a NumPy number
+    "torch.Size",
+    "torch.serialization._get_layout",
+    "torch.storage.TypedStorage",
+    *(f"torch._utils._rebuild_{what}" for what in ("tensor", "tensor_v2", "tensor_v3", "parameter", "sparse_tensor")),
+    *(f"torch._utils._rebuild_{what}" for what in ("parameter_with_state", "meta_tensor_no_storage")),
+    *(item[1] for item in _ALLOWED if isinstance(item, tuple)),
+}
+"""What tensors and plain containers are made of. torch allows more, some of which takes any amount of memory."""
+_TYPES = re.compile(r"torch\.(\w+Storage|u?int\d+|b?float\d+\w*|bool|complex\d+)")
 
 
 def read_tensor(path: Path) -> Tensor:
@@ -33,16 +101,25 @@ def read_tensor(path: Path) -> Tensor:
     """
     content = read_torch(path)
     if not isinstance(content, Tensor):
-        raise ConvertError(f"{path}: found {_say(content)}; expected one bare tensor. Is this another method's file?")
-    if content.layout is not torch.strided or content.is_quantized or content.is_meta:
-        kind = "quantized" if content.is_quantized else "empty (meta)" if content.is_meta else "sparse"
+        raise ConvertError(f"{path}: found {say_content(content)}; expected one bare tensor.")
+    return dense(path, content)
+
+
+def dense(path: Path, tensor: Tensor) -> Tensor:
+    """Return a tensor of a file that was opened: dense, detached, contiguous, on the CPU.
+
+    Raises:
+        ConvertError: it is sparse, quantised, without values, or unfolds to more than the file holds.
+    """
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+        kind = "quantized" if tensor.is_quantized else "empty (meta)" if tensor.is_meta else "sparse"
         raise ConvertError(f"{path}: found a tensor that is {kind}; expected a dense one with its values.")
-    _check_size(path, content.numel() * content.element_size())
-    return content.detach().cpu().contiguous()
+    _check_size(path, tensor.numel() * tensor.element_size())
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
 def read_torch(path: Path) -> object:
-    """Return what a .pt file holds, built from tensors and plain containers only.
+    """Return what a .pt file holds, built from tensors, numbers and plain containers only.
 
     Raises:
         UsageError: there is no such file.
@@ -52,7 +129,7 @@ def read_torch(path: Path) -> object:
         raise UsageError(f"{path}: {'is not a file' if path.exists() else 'no such file'}.")
     try:
         _check_start(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED):
             warnings.simplefilter("ignore")  # torch's remarks on odd files; the error below says it once
             content: object = torch.load(path, map_location="cpu", weights_only=True)
     except ConvertError:
@@ -62,10 +139,67 @@ def read_torch(path: Path) -> object:
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read ({error.strerror or error}).") from error
     except Exception as error:  # a flipped byte can raise nearly anything, struct.error and AssertionError included
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:120]
+        reason = (f"{type(error).__name__}: {error}".splitlines() or ["?"])[0][:120]
         found = f"a torch file that is damaged or of a kind not known ({reason})"
         raise ConvertError(f"{path}: found {found}; expected plain tensors. Download it again.") from error
     return content
+
+
+def say_content(content: object) -> str:
+    """Say in a few words what a file holds, and which converter it is for where that shows."""
+    if isinstance(content, Tensor):
+        return f"one bare tensor, {say_tensor(content)} (a pair of such files is for ladd convert mtt, or tensors)"
+    if isinstance(content, Mapping):
+        return _say_mapping(content)
+    if isinstance(content, list | tuple):
+        return _say_sequence(content)
+    return f"a {type(content).__name__}"
+
+
+def say_tensor(tensor: Tensor) -> str:
+    """Return a tensor's type and shape as a person reads them, such as "float32 [10, 3, 32, 32]"."""
+    return f"{say_dtype(tensor)} {list(tensor.shape)}"
+
+
+def say_dtype(tensor: Tensor) -> str:
+    """Return a tensor's type, such as "float32"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _say_mapping(content: Mapping[object, object]) -> str:
+    keys = set(map(str, list(content)[:1000]))
+    if {"dataset", "data", "label"} <= keys:
+        return "GIFT's dictionary of dataset, data and label (ladd convert gift reads it)"
+    if isinstance(content.get("data"), list | tuple):
+        return "DC's dictionary of data and accuracies (ladd convert dc reads it; datadam, if DataDAM wrote it)"
+    if keys & {"state_dict", "model", "net_parameters", "model_state_dict"} or _are_weights(content):
+        return _WEIGHTS
+    shown = ", ".join(reprlib.repr(key) for key in list(content)[:4])
+    return f"a dictionary with keys {shown}" if shown else "an empty dictionary"
+
+
+def _are_weights(content: Mapping[object, object]) -> bool:
+    tensors = [key for key, value in content.items() if isinstance(value, Tensor)]
+    return bool(tensors) and all(isinstance(key, str) and re.search(r"weight$|bias$|\.", key) for key in tensors)
+
+
+def _say_sequence(content: Sequence[object]) -> str:
+    kind, count = type(content).__name__, len(content)
+    first = content[0] if count else None
+    if count == 2 and isinstance(first, Tensor) and first.dim() == 4 and isinstance(content[1], Tensor):
+        return "IDC's list of images and labels (ladd convert idc reads it)"
+    if 6 <= count <= 8 and isinstance(first, Tensor) and first.dim() == 2:
+        return f"a batch of FKD labels ({kind} of {count}: crops, flips, mixing, outputs) without its images"
+    if isinstance(first, list | tuple) and first and _holds_parameters(first):
+        return f"a replay buffer: the weights of {count} teacher(s) over their training, not a dataset"
+    return f"a {kind} of {count}"
+
+
+def _holds_parameters(items: Sequence[object]) -> bool:
+    """Tell whether a list, or each list in it, is of a network's parameters: tensors of several ranks."""
+    inner = items[0] if items and isinstance(items[0], list | tuple) else items
+    tensors = [item for item in inner if isinstance(item, Tensor)]
+    return len(tensors) == len(inner) > 2 and len({tensor.dim() for tensor in tensors}) > 1
 
 
 def _check_start(path: Path) -> None:
@@ -80,9 +214,32 @@ def _check_start(path: Path) -> None:
             raise ConvertError(f"{path}: found {what}; expected a torch file. {fix}")
     if not head.startswith((_ZIP, _PICKLE)):
         raise ConvertError(f"{path}: found bytes that begin {head[:16]!r}; expected a torch file. Download it again.")
-    if head.startswith(_ZIP):
-        with zipfile.ZipFile(path) as archive:
-            _check_size(path, sum(entry.file_size for entry in archive.infolist()))
+    if not head.startswith(_ZIP):
+        with path.open("rb") as file:
+            for _ in range(_PICKLES_OF_OLD):
+                if file.peek(1):
+                    _check_names(path, file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        _check_size(path, sum(entry.file_size for entry in archive.infolist()))
+        for entry in archive.infolist():
+            if entry.filename.endswith("/data.pkl"):
+                with archive.open(entry) as pickled:
+                    _check_names(path, pickled)
+
+
+def _check_names(path: Path, pickled: IO[bytes]) -> None:
+    """Refuse a pickle by the names in it, before anything of it is built.
+
+    Raises:
+        ConvertError: one is not of tensors and plain containers.
+        ValueError: it is damaged.
+    """
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST"):
+            name = str(argument).replace(" ", ".")
+            if name not in _BUILDERS and not _TYPES.fullmatch(name):
+                raise ConvertError(_say_refused(path, f"GLOBAL {name}"))
 
 
 def _check_size(path: Path, unfolded: int) -> None:
@@ -98,16 +255,8 @@ def _check_size(path: Path, unfolded: int) -> None:
 def _say_refused(path: Path, message: str) -> str:
     wanted = re.search(r"GLOBAL\s+([\w.]+)", message)
     if wanted is not None:
-        return f'{path}: found a pickle that wants "{wanted[1]}"; expected plain tensors. {_TRUST}'
+        what = " (a NumPy array; FKD's own label files hold such)" if wanted[1].endswith("_reconstruct") else ""
+        return f'{path}: found a pickle that wants "{wanted[1]}"{what}; expected plain tensors. {_TRUST}'
     if f"operand {pickle.FRAME[0]}" in message:
         return f"{path}: found a pickle of protocol 4 or newer; expected torch's own, 2. {_TRUST}"
     return f"{path}: found a pickle that is not of plain tensors, or is damaged; expected a torch file. {_TRUST}"
-
-
-def _say(content: object) -> str:
-    if isinstance(content, dict):
-        keys = ", ".join(reprlib.repr(key) for key in list(content)[:4])
-        return f"a dictionary with keys {keys}" if keys else "an empty dictionary"
-    if isinstance(content, list | tuple):
-        return f"a {type(content).__name__} of {len(content)}"
-    return f"a {type(content).__name__}"

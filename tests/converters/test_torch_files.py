@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import random
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ladd_converters.torch_files import read_tensor
+from ladd_converters.torch_files import read_tensor, read_torch
 
 from ladd_data import ConvertError, UsageError
 
@@ -23,6 +24,13 @@ def torch_bytes(content: object, **how: Any) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer, **how)
     return buffer.getvalue()
+
+
+class Dangerous:
+    """Unpickles as a call of something harmless that is on no list."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return len, ("",)
 
 
 def deflate(data: bytes) -> bytes:
@@ -69,6 +77,19 @@ def test_a_tensor_comes_out_as_it_was_saved(tmp_path: Path, tensor: torch.Tensor
         pytest.param(torch_bytes(VALUES, pickle_protocol=4), "a pickle of protocol 4", id="protocol-4"),
         pytest.param(torch_bytes({"data": VALUES, "x" * 999: 1}), "keys 'data', 'xxxxxxxxxxxx...", id="dict"),
         pytest.param(torch_bytes({}), "an empty dictionary", id="empty-dict"),
+        pytest.param(torch_bytes({"state_dict": {"module.conv.weight": VALUES}}), "weights of a network", id="sre2l"),
+        pytest.param(torch_bytes({"model": {"conv.weight": VALUES}}), "weights of a network", id="rded"),
+        pytest.param(torch_bytes(torch.nn.Linear(2, 2).state_dict()), "weights of a network", id="state-dict"),
+        pytest.param(torch_bytes([[[VALUES, VALUES[0], VALUES]]]), "a replay buffer", id="buffer"),
+        pytest.param(torch_bytes([[VALUES, VALUES[0], VALUES]]), "a replay buffer", id="buffer-of-one"),
+        pytest.param(torch_bytes([VALUES, None, None, 0.5, None, VALUES]), "a batch of FKD labels", id="fkd"),
+        pytest.param(torch_bytes([VALUES[:, :4], None, None, 0.5, [np.int64(3)], VALUES]), "FKD labels", id="cutmix"),
+        pytest.param(torch_bytes({"data": [[VALUES, VALUES]]}), "ladd convert dc", id="dc"),
+        pytest.param(torch_bytes({"dataset": "x", "data": VALUES, "label": VALUES}), "ladd convert gift", id="gift"),
+        pytest.param(torch_bytes([VALUES[None, None], VALUES]), "ladd convert idc", id="idc"),
+        pytest.param(torch_bytes(np.str_("text")), "not of plain tensors", id="numpy-string"),
+        pytest.param(torch_bytes(np.datetime64(1, "s")), "not of plain tensors", id="numpy-date"),
+        pytest.param(torch_bytes({"data": Dangerous()}), 'wants "__builtin__.len"', id="function"),
         pytest.param(torch_bytes([VALUES, VALUES]), "a list of 2", id="list"),
         pytest.param(torch_bytes("text"), "a str", id="str"),
         pytest.param(torch_bytes(np.zeros(3)), "multiarray._reconstruct", id="numpy"),
@@ -95,6 +116,81 @@ def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
     for name, words in (("missing", "no such file"), (".", "not a file"), ("pipe", "not a file")):
         with pytest.raises(UsageError, match=words):
             read_tensor(tmp_path / name)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+@pytest.mark.parametrize(
+    "number", [np.float64(0.3), np.float32(0.5), np.int64(-7), np.int32(9), np.bool_(True), np.dtype(">f8").type(2.5)]
+)
+def test_numpy_numbers_open_as_plain_ones_under_both_names(
+    tmp_path: Path, number: Any, module: str, zipped: bool
+) -> None:
+    saved = torch_bytes({"accs": [number]}, _use_new_zipfile_serialization=False)
+    own = np.float64.__reduce__(np.float64(0))[0].__module__.encode()
+    saved = saved.replace(own + b"\nscalar", module.encode() + b"\nscalar")
+    (tmp_path / "t.pt").write_bytes(torch_bytes({"accs": [number]}) if zipped else saved)
+
+    read = read_torch(tmp_path / "t.pt")
+
+    assert isinstance(read, dict) and read == {"accs": [number.item()]}
+    assert type(read["accs"][0]) in (float, int, bool)
+
+
+def test_nothing_is_allowed_for_the_rest_of_the_process(tmp_path: Path) -> None:
+    before = torch.serialization.get_safe_globals()
+    (tmp_path / "t.pt").write_bytes(torch_bytes(np.float64(1)))
+    (tmp_path / "bad.pt").write_bytes(torch_bytes(np.zeros(3)))
+
+    assert read_torch(tmp_path / "t.pt") == 1.0
+    with pytest.raises(ConvertError):
+        read_torch(tmp_path / "bad.pt")
+
+    assert torch.serialization.get_safe_globals() == before
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "t.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_tensor_saved_on_a_gpu_opens_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zipped: bool
+) -> None:
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:1")
+    saved = torch_bytes(VALUES, _use_new_zipfile_serialization=zipped)
+    assert b"cuda:1" in saved
+    (tmp_path / "t.pt").write_bytes(saved)
+
+    read = read_tensor(tmp_path / "t.pt")
+
+    assert read.device.type == "cpu" and torch.equal(read, VALUES)
+
+
+def test_a_view_that_is_negated_later_comes_out_negated(tmp_path: Path) -> None:
+    view = torch._neg_view(VALUES)
+    assert view.is_neg()
+    (tmp_path / "t.pt").write_bytes(torch_bytes(view))
+
+    assert np.array_equal(read_tensor(tmp_path / "t.pt").numpy(), -VALUES.numpy())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("name", ["builtins bytearray", "torch FloatTensor", "torch.storage UntypedStorage"])
+def test_what_would_take_much_memory_is_not_called(tmp_path: Path, name: str, zipped: bool) -> None:
+    bomb = b"\x80\x02c" + name.replace(" ", "\n").encode() + b"\n(J\xff\xff\xff\x6ftR."  # name(2 ** 31 or so)
+    number = b"\x80\x02K\x01."
+    saved = torch_bytes(1, _use_new_zipfile_serialization=zipped)
+    if zipped:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(saved)) as old, zipfile.ZipFile(buffer, "w") as new:
+            for entry in old.namelist():
+                new.writestr(entry, bomb if entry.endswith("data.pkl") else old.read(entry))
+        saved = buffer.getvalue()
+    else:
+        saved = saved.replace(number, bomb, 1)
+    (tmp_path / "t.pt").write_bytes(saved)
+
+    with pytest.raises(ConvertError, match=f'wants "{name.replace(" ", ".")}"'):
+        read_torch(tmp_path / "t.pt")
 
 
 @pytest.mark.parametrize("zipped", [True, False])
