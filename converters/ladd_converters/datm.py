@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from ladd_converters.mtt import DATASETS as MTT_DATASETS
-from ladd_converters.run_tensors import Facts, are_probabilities, as_soft_labels, classes_by_place, refuse_answers, say
-from ladd_converters.torch_files import read_tensor
+from ladd_converters.pairs import refuse_answers
+from ladd_converters.run_tensors import Facts, are_probabilities, as_soft_labels, classes_by_place
+from ladd_converters.torch_files import read_tensor, say_tensor
 from ladd_converters.trajectory_files import MOST_NAMES, Run, choose_pair, find_runs, peek_labels
 from ladd_converters.trajectory_runs import Labels, Method, describe_runs, read_run
 from ladd_data import RECIPES, Answers, Classes, ConvertError, Description, Distilled, Preset, SoftValues, UsageError
@@ -67,7 +68,7 @@ class DatmConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a run; see `ladd_data.Converter.read`."""
-        refuse_answers(answers, self.name, "experiment", "split")
+        refuse_answers(self.name, answers, ("experiment", "split"))
         runs = [run for run in find_runs(path) if not run.ema]
         named = choose_pair(path, answers, [run for run in runs if run.program == "datm"] or runs, EXAMPLE)
         return read_run(METHOD, named, answers, _read_labels, {})
@@ -81,7 +82,9 @@ def _runs(path: Path, most_names: int | None) -> list[Run]:
 def _read_labels(file: Path, answers: Answers, classes: Classes, read: Facts) -> Labels:
     tensor = read_tensor(file)
     if tensor.dim() == 1:
-        raise ConvertError(f"{file}: found {say(tensor)}; DATM's are logits, float32 [n, classes]. Try: convert mtt.")
+        raise ConvertError(
+            f"{file}: found labels {say_tensor(tensor)}; DATM's are logits, float32 [n, classes]. Try: convert mtt."
+        )
     values = as_soft_labels(file, tensor, classes, read, nan=NAN)
     space = answers.label_space or "logits"
     if space == "classes":

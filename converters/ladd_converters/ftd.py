@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ladd_converters.mtt import DATASETS, SOFT
-from ladd_converters.run_tensors import refuse_answers
+from ladd_converters.pairs import refuse_answers
 from ladd_converters.trajectory_files import MOST_NAMES, Pair, Run, choose_pair, find_runs
 from ladd_converters.trajectory_runs import NO_LR, Method, describe_runs, hard_labels, read_run
 from ladd_data import RECIPES, Answers, Ask, Description, Distilled, Preset, UsageError
@@ -51,13 +51,13 @@ class FtdConverter:
         runs = _runs(path)
         found = describe_runs(path, runs, self.datasets, reason, (BOTH_BEST, NO_LR))
         if len(runs) == 2 and runs[0].ema != runs[1].ema and found.asks[0].option == "--images":
-            why = f"{_which(runs)}; name the folder in place of {path}, or its two files"
+            why = f"the run {_which(runs)}; name the folder in place of {path}, or its two files"
             return replace(found, asks=(Ask("--images", why, found.asks[0].example), *found.asks[1:]))
         return found
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a run; see `ladd_data.Converter.read`."""
-        refuse_answers(answers, self.name, "experiment", "split")
+        refuse_answers(self.name, answers, ("experiment", "split"))
         runs = find_runs(path)
         named_here = path.is_file() or any(run.folder == path for run in runs) or answers.images or answers.labels
         if not named_here and len(runs) == 2 and runs[0].ema != runs[1].ema:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from ladd_converters.run_tensors import refuse_answers
+from ladd_converters.pairs import refuse_answers
 from ladd_converters.trajectory_files import MOST_NAMES, Run, choose_pair, find_runs
 from ladd_converters.trajectory_runs import Method, describe_runs, hard_labels, read_run
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, UsageError
@@ -86,7 +86,7 @@ class GladConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a run; see `ladd_data.Converter.read`."""
-        refuse_answers(answers, self.name, "experiment", "split", "whitening")
+        refuse_answers(self.name, answers, ("experiment", "split", "whitening"))
         runs = [run for run in find_runs(path) if not run.ema]
         result = path if path.name.startswith("res_") else next(path.glob("res_*.pt"), None)
         if not runs and result is not None and answers.images is None:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from ladd_converters.run_tensors import refuse_answers
+from ladd_converters.pairs import refuse_answers
 from ladd_converters.trajectory_files import MOST_NAMES, Run, choose_pair, find_runs, peek_labels
 from ladd_converters.trajectory_runs import NO_LR, Method, describe_runs, hard_labels, read_run
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, UsageError
@@ -68,7 +68,7 @@ class MttConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a run; see `ladd_data.Converter.read`."""
-        refuse_answers(answers, "mtt", "experiment", "split")
+        refuse_answers(self.name, answers, ("experiment", "split"))
         named = choose_pair(path, answers, [run for run in find_runs(path) if not run.ema], EXAMPLE)
         return read_run(METHOD, named, answers, hard_labels(SOFT), {})
 

@@ -1,4 +1,4 @@
-"""Reading and checking the tensors of a run: pixels, class numbers, soft labels, a learned learning rate."""
+"""Checking the tensors of a run of MTT's family: canvases, class numbers, soft labels, a learned learning rate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from ladd_converters.torch_files import read_tensor
-from ladd_data import Answers, Classes, ConvertError, Normalization, UsageError
+from ladd_converters.pairs import is_soft, to_classes
+from ladd_converters.torch_files import read_tensor, say_dtype, say_tensor
+from ladd_data import Answers, Classes, ConvertError, UsageError
 
 Facts = dict[str, JsonValue]
 F32 = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -19,20 +20,6 @@ I64 = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 SUM_TOLERANCE = 1e-3
 """How far a row of probabilities in float32 may be from 1."""
 _SIDES = {"cifar10": 32, "cifar100": 32, "svhn": 32, "mnist": 28, "fashionmnist": 28, "tinyimagenet": 64}
-
-
-def read_images(file: Path, read: Facts) -> F32:
-    """Return float32 [n, channels, height, width] of a file that holds one such tensor, of any float type.
-
-    Raises:
-        ConvertError: it holds something else.
-    """
-    tensor = read_tensor(file)
-    if not tensor.is_floating_point() or tensor.dim() != 4:
-        raise ConvertError(f"{file}: found {say(tensor)}; expected float32 [n, 3, height, width].")
-    if tensor.dtype != torch.float32:
-        read["images_dtype"] = dtype_of(tensor)
-    return tensor.to(torch.float32).numpy()
 
 
 def check_canvas(file: Path, images: F32, answers: Answers) -> None:
@@ -63,17 +50,9 @@ def as_class_numbers(file: Path, tensor: Tensor, read: Facts, *, instead: str) -
     Raises:
         ConvertError: other numbers, or another shape.
     """
-    flat = tensor.squeeze(1) if tensor.dim() == 2 and tensor.shape[1] == 1 else tensor
-    if flat.dim() != 1 or flat.is_complex() or flat.dtype == torch.bool:
-        raise ConvertError(f"{file}: found {say(tensor)}; expected class numbers, int64 [n]. {instead}")
-    numbers = flat.to(torch.int64)
-    if not torch.equal(numbers.to(flat.dtype), flat):
-        raise ConvertError(f"{file}: found {say(tensor)} with numbers that are not whole; expected class numbers.")
-    if tensor.dtype != torch.int64:
-        read["labels_dtype"] = dtype_of(tensor)
-    if flat is not tensor:
-        read["labels_shape"] = list(tensor.shape)
-    return numbers.numpy()
+    if tensor.dim() != 1 and (tensor.dim() != 2 or is_soft(tensor)):
+        raise ConvertError(f"{file}: found labels {say_tensor(tensor)}; expected class numbers, int64 [n]. {instead}")
+    return to_classes(file, tensor, read)
 
 
 def as_soft_labels(file: Path, tensor: Tensor, classes: Classes, read: Facts, *, nan: str) -> F32:
@@ -91,14 +70,14 @@ def as_soft_labels(file: Path, tensor: Tensor, classes: Classes, read: Facts, *,
     """
     count = len(classes.names)
     if not tensor.is_floating_point() or tensor.dim() != 2:
-        raise ConvertError(f"{file}: found {say(tensor)}; expected soft labels, float32 [n, {count}].")
+        raise ConvertError(f"{file}: found {say_tensor(tensor)}; expected soft labels, float32 [n, {count}].")
     if tensor.shape[1] != count:
         raise ConvertError(
             f"{file}: found soft labels of {tensor.shape[1]} classes; {count} were given. "
             "Give the classes this run was made for."
         )
     if tensor.dtype != torch.float32:
-        read["labels_dtype"] = dtype_of(tensor)
+        read["labels_dtype"] = say_dtype(tensor)
     values = tensor.to(torch.float32)
     bad = ~torch.isfinite(values).all(1)
     if bool(bad.any()):
@@ -149,7 +128,7 @@ def read_lr(file: Path, answers: Answers, read: Facts) -> float | None:
         return answers.learned_lr
     tensor = read_tensor(file)
     if tensor.numel() != 1 or tensor.is_complex():
-        raise ConvertError(f"{file}: found {say(tensor)}; expected one learning rate.")
+        raise ConvertError(f"{file}: found {say_tensor(tensor)}; expected one learning rate.")
     value = float(tensor)
     if not (np.isfinite(value) and value > 0):
         raise ConvertError(f"{file}: found a learning rate of {value}; expected a positive one. The run diverged.")
@@ -158,30 +137,3 @@ def read_lr(file: Path, answers: Answers, read: Facts) -> float | None:
     elif abs(answers.learned_lr - value) > 1e-4 * value:
         raise UsageError(f"--learned-lr {answers.learned_lr:g}: {file} says {value:.7g}. Leave the option out.")
     return value
-
-
-def natural(channels: int) -> Normalization:
-    """Return what stands for pixels on the raw 0..1 scale."""
-    size = 1 if channels == 1 else 3
-    return Normalization(mean=(0.0,) * size, std=(1.0,) * size)
-
-
-def refuse_answers(answers: Answers, method: str, *names: str) -> None:
-    """Refuse answers, fields of `Answers`, to questions that a method's files do not raise.
-
-    Raises:
-        UsageError: one was given.
-    """
-    for name in names:
-        if getattr(answers, name) is not None:
-            raise UsageError(f"--{name.replace('_', '-')} does not go with {method}: its files leave no such choice.")
-
-
-def say(tensor: Tensor) -> str:
-    """Return what a tensor is, for messages."""
-    return f"a tensor, {dtype_of(tensor)} {list(tensor.shape)}"
-
-
-def dtype_of(tensor: Tensor) -> str:
-    """Return the element type by its short name."""
-    return str(tensor.dtype).removeprefix("torch.")

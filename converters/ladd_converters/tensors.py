@@ -20,18 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ladd_converters.pairs import refuse_answers, unnormalized
 from ladd_converters.run_tensors import (
     F32,
     Facts,
     are_probabilities,
     as_class_numbers,
     as_soft_labels,
-    dtype_of,
-    natural,
-    refuse_answers,
-    say,
 )
-from ladd_converters.torch_files import read_tensor
+from ladd_converters.torch_files import read_tensor, say_dtype, say_tensor
 from ladd_converters.trajectory_files import LISTED, MOST_NAMES, Pair, find_runs, walk
 from ladd_converters.trajectory_runs import Labels, ask_dataset
 from ladd_data import (
@@ -99,7 +96,7 @@ class TensorsConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a pair; see `ladd_data.Converter.read`."""
-        refuse_answers(answers, self.name, "experiment", "split", "iteration")
+        refuse_answers(self.name, answers, ("experiment", "split", "iteration"))
         pair = _choose(path, answers)
         if answers.classes is None:
             raise UsageError(
@@ -225,16 +222,16 @@ def _read_pixels(file: Path, tensor: Tensor, answers: Answers, read: Facts) -> t
     if tensor.dtype == torch.uint8:
         return _read_natural(file, tensor, answers, read)
     if not tensor.is_floating_point():
-        raise ConvertError(f"{file}: found {say(tensor)}; expected pixels as floats, or as uint8.")
+        raise ConvertError(f"{file}: found {say_tensor(tensor)}; expected pixels as floats, or as uint8.")
     if tensor.dtype != torch.float32:
-        read["images_dtype"] = dtype_of(tensor)
+        read["images_dtype"] = say_dtype(tensor)
     normalization = answers.normalization
     if answers.whitening is None and normalization is None:
         raise UsageError(f"{file}: {_NORMALIZATION}")
     if answers.whitening is not None and normalization is not None:
         raise UsageError(f"--normalization does not go with --whitening {answers.whitening}.")
     if answers.whitening == "dewhitened":
-        normalization = natural(tensor.shape[1])
+        normalization = unnormalized(tensor.shape[1])
     return tensor.to(torch.float32).numpy(), normalization
 
 
@@ -244,7 +241,7 @@ def _read_natural(file: Path, tensor: Tensor, answers: Answers, read: Facts) -> 
         raise UsageError(f"{file}: holds uint8 pixels, which are not whitened. Leave --whitening out.")
     read["images_dtype"] = "uint8"
     channels = tensor.shape[1]
-    normalization = answers.normalization or natural(channels)
+    normalization = answers.normalization or unnormalized(channels)
     if len(normalization.mean) != channels:
         given = f"{len(normalization.mean)}, as the normalization given has"
         raise ConvertError(f"{file}: found {channels} channel(s); expected {given}.")
@@ -257,7 +254,7 @@ def _channels_first(file: Path, tensor: Tensor, read: Facts) -> Tensor:
     first, last = (tensor.dim() == 4 and tensor.shape[axis] in (1, 3) for axis in (1, 3))
     if first and last:
         raise ConvertError(
-            f"{file}: found {say(tensor)}, in which either axis may be of channels. Save it as [n, c, h, w]."
+            f"{file}: found {say_tensor(tensor)}, in which either axis may be of channels. Save it as [n, c, h, w]."
         )
     if first:
         return tensor
@@ -268,7 +265,7 @@ def _channels_first(file: Path, tensor: Tensor, read: Facts) -> Tensor:
         read["images_axes"] = "n, height, width"
         return tensor[:, None]
     expected = "[n, 3 or 1, height, width] or [n, height, width, 3 or 1]"
-    raise ConvertError(f"{file}: found {say(tensor)}; expected images, {expected}.")
+    raise ConvertError(f"{file}: found {say_tensor(tensor)}; expected images, {expected}.")
 
 
 def _read_labels(file: Path, tensor: Tensor, answers: Answers, classes: Classes, read: Facts) -> Labels:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from ladd_converters.mtt import DATASETS as MTT_DATASETS
+from ladd_converters.pairs import refuse_answers
 from ladd_converters.run_tensors import (
     Facts,
     are_probabilities,
     as_class_numbers,
     as_soft_labels,
     classes_by_place,
-    refuse_answers,
 )
 from ladd_converters.torch_files import read_tensor
 from ladd_converters.trajectory_files import MOST_NAMES, Run, choose_pair, find_runs, peek_labels
@@ -61,7 +61,7 @@ class TeslaConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a run; see `ladd_data.Converter.read`."""
-        refuse_answers(answers, self.name, "experiment", "split")
+        refuse_answers(self.name, answers, ("experiment", "split"))
         named = choose_pair(path, answers, _runs(path), EXAMPLE)
         return read_run(METHOD, named, answers, _read_labels, {})
 

@@ -280,19 +280,24 @@ def find_dewhitened(pair: Pair) -> Pair:
 
 
 def peek_labels(run: Run) -> Literal["classes", "probs", "logits"] | None:
-    """Tell what the numbers in a run's labels are by opening one small file; None where that does not tell."""
-    its = [it for it in run.iterations if it != "0"]  # TESLA's iteration 0 has class numbers in every run
-    for labels in [run.pair(it).labels for it in its][:1]:
+    """Tell what the numbers in a run's labels are by opening two small files; None where that does not tell.
+
+    TESLA's iteration 0 holds class numbers in every run, and may be the best one: the last step is looked at, too.
+    """
+    found: set[Literal["classes", "probs", "logits"]] = set()
+    for iteration in {*run.iterations[:1], *run.iterations[-1:]}:
+        labels = run.pair(iteration).labels
         try:
             if labels.stat().st_size > PEEK:
                 return None
             tensor = read_tensor(labels)
         except (OSError, LaddError):
-            return None
-        if tensor.dim() == 1:
-            return "classes"
-        if tensor.dim() == 2 and tensor.is_floating_point():
+            continue
+        if tensor.dim() == 1 or (tensor.dim() == 2 and tensor.shape[1] == 1):
+            found.add("classes")
+        elif tensor.dim() == 2 and tensor.is_floating_point() and tensor.numel():
             sums = tensor.double().sum(1)
-            certain = bool((tensor >= 0).all() and (sums - 1).abs().max() <= 1e-3) if len(sums) else False
-            return "probs" if certain else "logits"
-    return None
+            certain = bool((tensor >= 0).all() and (sums - 1).abs().max() <= 1e-3)
+            found.add("probs" if certain else "logits")
+    soft = found - {"classes"}
+    return soft.pop() if len(soft) == 1 else "classes" if found == {"classes"} else None

@@ -54,18 +54,43 @@ def describe_runs(
     if run.zca_files:
         asks.append(ASK_WHITENING)
     asks.append(ask_dataset(run.folder, datasets))
-    return Description(reason, (pair.images, pair.labels), tuple(asks), tuple(notes))
+    lr = run.folder / f"lr_{pair.iteration}.pt"
+    files = (pair.images, pair.labels, *([lr] if lr.name in run.names else []))
+    return Description(reason, files, tuple(asks), tuple(notes))
 
 
 def ask_dataset(folder: Path, datasets: Mapping[str, Preset]) -> Ask:
     """Return the question for classes and normalisation, with the folder's own name as the example."""
-    parts = [_ALIASES.get(part.lower(), part.lower()) for part in reversed(folder.absolute().parts)]
-    example = next((part for part in parts if part in datasets), "cifar10")
+    example = dataset_of(folder.absolute(), datasets) or "cifar10"
     why = (
         "the files do not say which classes in which order, nor by which mean and std the pixels were normalised "
         "(--classes and --normalization say it one by one)"
     )
     return Ask("--dataset", why, example)
+
+
+def dataset_of(folder: Path, datasets: Mapping[str, Preset]) -> str | None:
+    """Return the dataset that a run's folders name, such as logged_files/CIFAR10; None where they name none known."""
+    parts = [_ALIASES.get(part.lower(), part.lower()) for part in reversed(folder.parts)]
+    return next((part for part in parts if part in datasets), None)
+
+
+def check_dataset(file: Path, answers: Answers, datasets: Mapping[str, Preset]) -> None:
+    """Refuse a dataset other than the one that logged_files/<dataset>/ names.
+
+    Raises:
+        UsageError: the two differ.
+    """
+    parts = file.absolute().parts
+    logged = [at for at, part in enumerate(parts) if part in ("logged_files", "ema_logged_files")]
+    if answers.dataset is None or not logged:
+        return
+    named = dataset_of(Path(*parts[logged[-1] + 1 : logged[-1] + 2]), datasets)
+    if named is not None and datasets[named] != datasets.get(answers.dataset):
+        raise UsageError(
+            f"--dataset {answers.dataset}: the run lies in {parts[logged[-1]]}/{parts[logged[-1] + 1]}, so it is of "
+            f"{named}. If that folder's name is wrong, give --classes and --normalization in place of --dataset."
+        )
 
 
 def require_classes(file: Path, answers: Answers, datasets: Mapping[str, Preset]) -> Classes:
@@ -121,6 +146,7 @@ def read_run(method: Method, named: Pair, answers: Answers, read_labels: LabelRe
     Raises:
         UsageError, ConvertError: see `read_pixels` and the reader of labels.
     """
+    check_dataset(named.images, answers, method.datasets)
     classes = require_classes(named.labels, answers, method.datasets)
     pixels = read_pixels(named, answers, method.presets)
     read: Facts = {**pixels.read, **facts}

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ladd_converters.run_tensors import F32, Facts, check_canvas, natural, read_images
+from ladd_converters.pairs import to_images, unnormalized
+from ladd_converters.run_tensors import F32, Facts, check_canvas
+from ladd_converters.torch_files import read_tensor
 from ladd_converters.trajectory_files import Pair, find_dewhitened, zca_files_beside
 from ladd_data import Answers, Ask, ConvertError, Normalization, UsageError
 
@@ -48,7 +50,7 @@ def read_pixels(named: Pair, answers: Answers, presets: str) -> Pixels:
     """Read the images of a pair, de-whitened where that was asked for.
 
     Raises:
-        UsageError, ConvertError: see `check_whitening`, `find_dewhitened`, `read_images` and `check_canvas`.
+        UsageError, ConvertError: see `check_whitening`, `find_dewhitened`, `to_images` and `check_canvas`.
     """
     zca_files = zca_files_beside(named.images)
     check_whitening(named, answers, zca_files, presets)
@@ -58,14 +60,14 @@ def read_pixels(named: Pair, answers: Answers, presets: str) -> Pixels:
         read["iteration"] = pair.iteration
     elif answers.iteration is not None and pair.iteration != named.iteration:
         read["dewhitened_iteration"] = pair.iteration
-    images = read_images(pair.images, read)
+    images = to_images(pair.images, read_tensor(pair.images), read)
     check_canvas(pair.images, images, answers)
     dewhitened = answers.whitening == "dewhitened"
     return Pixels(
         named=named,
         pair=pair,
         images=images,
-        normalization=natural(images.shape[1]) if dewhitened else answers.normalization,
+        normalization=unnormalized(images.shape[1]) if dewhitened else answers.normalization,
         whitening="zca" if answers.whitening == "whitened" else "none",
         zca_files=bool(zca_files),
         read=read,

@@ -142,6 +142,7 @@ def test_the_folder_says_which_dataset_to_name(tmp_path: Path) -> None:
 
     assert [(ask.option, ask.example) for ask in description.asks] == [("--dataset", "cifar10")]
     assert any("no images_zca" in note for note in description.notes)
+    assert [file.name for file in description.files] == ["images_best.pt", "labels_best.pt", "lr_best.pt"]
 
 
 @pytest.mark.parametrize("position", ["images", "labels", "lr"])

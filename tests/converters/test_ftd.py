@@ -106,6 +106,7 @@ def test_zca_trees_are_refused_unless_told_and_dewhitened_by_equality(tmp_path: 
     distilled = FTD.read(run, Answers(classes=ABC, whitening="dewhitened"))
     assert distilled.read["iteration"] == "3" and distilled.read["ema"] is bool(tree)
     by_file = FTD.read(run / "images_zca_0.pt", Answers(classes=ABC, whitening="dewhitened"))
+    assert by_file.read["ema"] is bool(tree)
     assert by_file.files[1].name == f"{'ema_' if tree else ''}labels_0.pt"
 
 

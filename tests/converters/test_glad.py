@@ -104,7 +104,7 @@ def test_soft_labels_and_whitening_are_not_glads(tmp_path: Path) -> None:
 
     assert "GLaD writes no soft labels" in str(refusal(GLAD, run, HAND))
     whitened = Answers(dataset="cifar10", whitening="whitened")
-    assert "--whitening does not go with glad" in str(refusal(GLAD, run, whitened))
+    assert "--whitening: ladd convert glad has no use for it" in str(refusal(GLAD, run, whitened))
     assert "no such run" not in str(refusal(GLAD, tmp_path / "missing", CIFAR))
 
 

@@ -12,12 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+from ladd_converters.datm import DatmConverter
+from ladd_converters.ftd import FtdConverter
+from ladd_converters.glad import GladConverter
 from ladd_converters.mtt import MttConverter
+from ladd_converters.tensors import TensorsConverter
+from ladd_converters.tesla import TeslaConverter
 from ladd_converters.torch_files import read_tensor
 
 from ladd_data import Answers, Classes, ConvertError, LaddError, Normalization, UsageError
 from ladd_data.cli import main
 from ladd_data.convert import prepare
+from ladd_data.converter import fill_in
 from ladd_data.pixels import CLIP_RMSE_LIMIT
 from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS
 from ladd_data.testing import check_converter
@@ -83,6 +89,58 @@ def everything_in(folder: Path) -> list[str]:
 
 
 # Genuine runs
+
+
+@genuine
+@pytest.mark.parametrize(
+    ("path", "known"),
+    [
+        ("mtt/ipc1", {"mtt"}),
+        ("mtt/ipc1-zca", {"mtt"}),
+        ("mtt/cpu-nan-ipc1", {"mtt"}),
+        ("mtt/thirdparty-dcbench", {"mtt"}),
+        ("tesla/ipc1-zca", {"mtt"}),
+        ("ftd/ipc1-zca", {"ftd"}),
+        ("ftd/ipc1-zca/logged_files", {"ftd"}),
+        ("datm/ipc1-nozca-real", {"datm"}),
+        ("datm/ipc1-zca-spc", {"datm"}),
+        ("glad/dm-pixel-cifar10", {"glad"}),
+        ("kmeans-random/thirdparty-dcbench/random", {"tensors"}),
+        ("bad-inputs/git-lfs-pointer", {"mtt"}),
+        ("dc", set()),
+        ("frepo", set()),
+        ("sre2l", set()),
+    ],
+)
+def test_each_genuine_run_is_known_to_its_own_converter_only(path: str, known: set[str]) -> None:
+    family = (MttConverter(), TeslaConverter(), FtdConverter(), DatmConverter(), GladConverter(), TensorsConverter())
+
+    assert {converter.name for converter in family if converter.detect(UPSTREAM / path)} == known
+    for converter in family:
+        if converter.name in known:
+            description = converter.describe(UPSTREAM / path)
+            assert description.files and description.asks and description.reason
+
+
+@genuine
+@pytest.mark.parametrize(("iteration", "name"), [("0", "images_0.pt"), ("best", "images_best.pt")])
+def test_an_iteration_of_a_genuine_run_is_chosen(tmp_path: Path, iteration: str, name: str) -> None:
+    answers = Answers(CIFAR.normalization, CIFAR.classes, iteration=iteration)
+
+    manifest = check_converter(MttConverter(), MTT / "ipc1", answers, tmp_path)
+
+    assert manifest.distillation.files[0].path == name
+    assert manifest.distillation.asserted["iteration"] == iteration
+
+
+@genuine
+def test_a_published_folder_named_zca_is_not_taken_as_an_ordinary_run() -> None:
+    folder = BENCH / "TrajectoryMatching/CIFAR10/IPC10/ZCA"
+
+    error = refusal(folder / "images_5000.pt", CIFAR)
+
+    assert error.exit_code == 1 and "--whitening whitened" in str(error) and "--images" in str(error)
+    assert MttConverter().read(folder / "images_5000.pt", cifar("whitened")).whitening == "zca"
 
 
 @genuine
@@ -259,8 +317,8 @@ def test_pixels_are_clipped_only_while_that_is_cheap(tmp_path: Path, spread: flo
         pytest.param(IMAGES, torch.tensor([0, 0, 1, 1, 2.5, torch.inf]), "not whole", id="fractions"),
         pytest.param(IMAGES, torch.full((6, 3), 1 / 3), "TESLA writes probabilities and DATM logits", id="soft"),
         pytest.param(IMAGES, LABELS.to(torch.complex64), "complex64 [6]", id="complex-labels"),
-        pytest.param((IMAGES * 255).to(torch.uint8), LABELS, "uint8 [6, 3, 8, 8]; expected float32", id="int-images"),
-        pytest.param(IMAGES[0], LABELS, "[3, 8, 8]; expected float32 [n, 3", id="3-d"),
+        pytest.param((IMAGES * 255).to(torch.uint8), LABELS, "uint8 [6, 3, 8, 8]; expected floats", id="int-images"),
+        pytest.param(IMAGES[0], LABELS, "[3, 8, 8]; expected floats [n, channels", id="3-d"),
         pytest.param(IMAGES[:0], LABELS[:0], "(0, 3, 8, 8)", id="no-images"),
         pytest.param(IMAGES[:, :1], LABELS, "1 channel(s); expected 3", id="normalization-of-3"),
     ],
@@ -337,6 +395,92 @@ def test_a_zca_run_is_refused_unless_told(tmp_path: Path) -> None:
     assert MttConverter().read(run / "images_20.pt", told).files[0] == run / "images_zca_20.pt"
     torch.save(IMAGES + 1, run / "images_best.pt")
     assert "equals this file" in str(refusal(run, told))
+
+
+def test_the_dataset_stands_for_classes_and_the_methods_normalization(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "logged_files/CIFAR100/run", torch.zeros(100, 3, 4, 4), torch.arange(100))
+
+    manifest = check_converter(MttConverter(), run, fill_in(MttConverter(), Answers(dataset="cifar100")), tmp_path)
+
+    assert manifest.classes == CLASS_LISTS["cifar100"]
+    assert manifest.images.normalization == NORMALIZATIONS["cifar10"]  # MTT's convention, not DC's
+    assert MttConverter().describe(run).asks[-1].example == "cifar100"
+    assert manifest.recipe.optimizer is not None and manifest.recipe.optimizer.lr is None
+
+
+def test_a_dataset_that_the_folder_contradicts_is_refused(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "logged_files/CIFAR10/run", torch.zeros(10, 3, 4, 4), torch.arange(10))
+
+    for dataset in ("cifar100", "imagenette"):
+        answers = fill_in(MttConverter(), Answers(dataset=dataset))
+        assert "so it is of cifar10" in str(refusal(run, answers))
+    own_words = Answers(NORMALIZATIONS["imagenet"], CLASS_LISTS["imagenette"])
+    assert MttConverter().read(run, own_words).classes == CLASS_LISTS["imagenette"]
+
+
+def test_a_texture_canvas_is_refused(tmp_path: Path) -> None:
+    run = save_run(tmp_path, torch.zeros(10, 3, 64, 64), torch.arange(10))
+
+    assert "--texture" in str(refusal(run, CIFAR))
+    assert "--texture" not in str(refusal(run, Answers(CIFAR.normalization, ABC)))
+
+
+def test_a_learned_learning_rate_is_as_the_person_says(tmp_path: Path) -> None:
+    run = save_run(tmp_path)
+
+    told = MttConverter().read(run, Answers(HAND.normalization, ABC, learned_lr=0.03))
+
+    assert told.learned_lr == 0.03 and not any("--learned-lr" in note for note in told.notes)
+    assert any("--learned-lr" in note for note in MttConverter().read(run, HAND).notes)
+
+
+def test_doubt_about_whitening_is_noted_where_no_file_could_tell(tmp_path: Path) -> None:
+    alone = save_run(tmp_path / "published")
+    run = save_run(save_run(tmp_path / "run"), it="0")
+    many = save_run(save_run(tmp_path / "many", torch.zeros(150, 3, 2, 2), torch.arange(150) // 50), it="0")
+    doubt = [any("ZCA" in note for note in MttConverter().read(one, HAND).notes) for one in (alone, run, many)]
+
+    assert doubt == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (Answers(HAND.normalization, ABC, iteration="9"), "found no iteration 9. Choose one: --iteration 20"),
+        (Answers(HAND.normalization, ABC, experiment=0), "--experiment: ladd convert mtt has no use for it"),
+        (Answers(HAND.normalization, ABC, label_space="logits"), "class numbers"),
+        (
+            Answers(HAND.normalization, ABC, images=Path("a"), labels=Path("b"), iteration="3"),
+            "--iteration does not go",
+        ),
+    ],
+)
+def test_an_answer_that_does_not_fit_is_refused(tmp_path: Path, answers: Answers, words: str) -> None:
+    run = save_run(save_run(save_run(tmp_path / "run"), it="3"), it="20")
+
+    assert words in str(refusal(run, answers))
+    assert "is of iteration 3" in str(refusal(run / "images_3.pt", Answers(HAND.normalization, ABC, iteration="20")))
+
+
+def test_replay_buffers_are_named_for_what_they_are(tmp_path: Path) -> None:
+    buffer = tmp_path / "buffers/CIFAR10_NO_ZCA/ConvNet/replay_buffer_0.pt"
+    buffer.parent.mkdir(parents=True)
+    torch.save([[[torch.zeros(2, 2), torch.zeros(2)]]], buffer)
+
+    assert "weights of experts" in str(refusal(tmp_path, HAND))
+    assert MttConverter().detect(tmp_path) is None
+    torch.save([[[torch.zeros(2, 2), torch.zeros(2)]]], save_run(tmp_path / "run") / "images_best.pt")
+    assert "expected one bare tensor" in str(refusal(tmp_path / "run", HAND))
+
+
+def test_a_look_at_an_unknown_folder_stops_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ladd_converters.mtt.MOST_NAMES", 50)
+    for number in range(60):
+        (tmp_path / f"a{number}.jpg").touch()
+    save_run(tmp_path / "deeper")
+
+    assert MttConverter().detect(tmp_path) is None
+    assert MttConverter().read(tmp_path, HAND).files[0].parent == tmp_path / "deeper"
 
 
 def test_several_runs_are_listed(tmp_path: Path) -> None:

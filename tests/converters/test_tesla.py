@@ -79,6 +79,14 @@ def test_one_run_changes_its_kind_of_labels_after_iteration_0(tmp_path: Path) ->
     assert TESLA.detect(run) is not None and MttConverter().detect(run) is None
 
 
+def test_a_best_step_of_class_numbers_does_not_hide_the_probabilities_of_later_ones(tmp_path: Path) -> None:
+    run = save_run(save_run(tmp_path / "run"), IMAGES, LABELS, it="0")
+    save_run(run, IMAGES, SOFT, it="100")
+
+    assert TESLA.detect(run) is not None and MttConverter().detect(run) is None
+    assert TESLA.read(run, HAND).soft is None
+
+
 def test_hard_runs_look_like_mtt_and_that_is_said(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run")
 
@@ -143,4 +151,4 @@ def test_a_malicious_file_is_refused_and_nothing_runs(tmp_path: Path, position: 
 def test_answers_without_a_question_are_refused(tmp_path: Path) -> None:
     error = refusal(TESLA, save_run(tmp_path / "run"), Answers(HAND.normalization, HAND.classes, experiment=1))
 
-    assert isinstance(error, UsageError) and "--experiment does not go with tesla" in str(error)
+    assert isinstance(error, UsageError) and "--experiment: ladd convert tesla has no use for it" in str(error)
