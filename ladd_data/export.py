@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ladd_data.dataset import Dataset
 from ladd_data.digests import Digests
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.manifest import MANIFEST_PATH, Manifest
+from ladd_data.shards.editions import find_container
+from ladd_data.shards.layout import Records
 from ladd_data.shards.writer import new_dataset
-from ladd_data.types import Edition
+from ladd_data.types import U8, Edition
 
 
 def export_dataset(
@@ -24,7 +26,7 @@ def export_dataset(
     """Write a dataset's records, in their order, as another edition; the manifest stays as it is, byte for byte.
 
     Memory is bounded by a row group, not by the dataset. PNG files are copied where both editions hold
-    them; from pixels they are made anew, in the manifest's kind.
+    them; from pixels they are made anew, in the manifest's kind. JPEG files are always copied.
 
     Args:
         dataset: the source, of any edition.
@@ -44,12 +46,22 @@ def export_dataset(
     folder, manifest, count = dataset.folder, dataset.manifest, len(dataset)
     content = (folder.path / MANIFEST_PATH).read_bytes()
     with new_dataset(target, manifest.classes, folder.layout, count, edition=edition, overwrite=overwrite) as writer:
-        for _, first, records, pixels in dataset.decoded():
+        done = 0
+        for records, pixels in _parts(dataset, edition):
             writer.add(records, pixels)
-            on_progress(first + len(records), count)
+            done += len(records)
+            on_progress(done, count)
         _check_digests(writer.digests(), manifest)
         writer.seal(manifest, content)
     return manifest
+
+
+def _parts(dataset: Dataset, edition: Edition) -> Iterator[tuple[Records, U8 | None]]:
+    """Yield records and their pixels, or none where nobody asks for those of JPEG files."""
+    if dataset.folder.layout.png is None and not find_container(edition).HOLDS_PIXELS:
+        yield from ((records, None) for _, _, records in dataset.folder.records())
+    else:
+        yield from ((records, pixels) for _, _, records, pixels in dataset.decoded())
 
 
 def _check_digests(found: Digests, manifest: Manifest) -> None:

@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingf
 from pathlib import Path
 
 import pytest
-from making import label, make_distilled, make_labeler
+from making import label, make_distilled, make_labeler, make_pictures
 
 from ladd_data.convert import convert, prepare
 
@@ -25,6 +25,13 @@ def unlabelled(home: Path) -> Path:
     """Six images of 32x32, three classes, no dense labels."""
     convert(prepare(make_distilled(), "tiny"), home / "tiny")
     return home / "tiny"
+
+
+@pytest.fixture(scope="session")
+def jpegs(home: Path) -> Path:
+    """Six JPEG files of 32x32, three classes, no dense labels."""
+    convert(prepare(make_pictures(home / "jpeg-files"), "jpegs"), home / "jpegs")
+    return home / "jpegs"
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ladd_data.converter import Distilled
 from ladd_data.dataset import load
@@ -14,6 +17,7 @@ from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import LabelerDescription, load_labeler, save_labeler
 from ladd_data.manifest import Classes, Network, Normalization
 from ladd_data.models import build_network
+from ladd_data.pictures import open_pictures
 from ladd_data.views.geometry import grid
 
 CLASSES = Classes(names=("ant", "bee", "cat"))
@@ -36,6 +40,23 @@ def make_distilled(count: int = 6, size: int = SIZE, seed: int = 0, spread: floa
         whitening="none",
         files=(),
     )
+
+
+def make_jpegs(folder: Path, count: int = 6, size: int = SIZE, mode: str = "RGB", **options: Any) -> list[Path]:
+    """Write JPEG files of smooth noise, 0.jpg, 1.jpg, ..."""
+    generator = np.random.default_rng(5)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        rough = Image.fromarray(generator.integers(0, 256, (size // 4, size // 4, 3), np.uint8))
+        picture = rough.resize((size, size), Image.Resampling.BICUBIC).convert(mode)
+        picture.save(folder / f"{number}.jpg", **options)
+    return [folder / f"{number}.jpg" for number in range(count)]
+
+
+def make_pictures(folder: Path, **options: Any) -> Distilled:
+    """Return a distilled set of JPEG files, written into `folder`."""
+    files = make_jpegs(folder, **options)
+    return replace(make_distilled(len(files)), images=open_pictures(files), files=(folder,))
 
 
 def make_labeler(path: Path, classes: Classes = CLASSES, size: int = SIZE, seed: int = 0) -> Path:

@@ -22,6 +22,7 @@ import torch
 from damaging import call, content
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from plainly import run_plainly
 
 import ladd_data as ladd
@@ -38,7 +39,7 @@ from ladd_data.shards import writer as dataset_writer
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.plan import plan_shards
-from ladd_data.types import Edition
+from ladd_data.types import U8, Edition
 from ladd_data.views.geometry import grid
 
 EDITIONS: tuple[Edition, ...] = get_args(Edition)
@@ -47,7 +48,7 @@ MANIFEST = canonical_json({"spec_version": "1.0", "name": "é\n"})
 NAMES = tuple(f"class {number}" for number in range(12))
 
 
-def make_records(count: int, encoding: str, png: PngKind) -> tuple[Layout, Records]:
+def make_records(count: int, encoding: str, png: PngKind | None) -> tuple[Layout, Records]:
     """Return random records with labels of an encoding; views 4, classes 12, images 3x8x6."""
     generator = np.random.default_rng(count)
     coding = ENCODINGS[encoding]
@@ -55,7 +56,14 @@ def make_records(count: int, encoding: str, png: PngKind) -> tuple[Layout, Recor
     images = generator.integers(0, 256, (count, *layout.shape), np.uint8)
     dense = encode_labels(generator.normal(0, 3, (count, 4, len(NAMES))).astype(np.float32), coding)
     ids = [f"r-{number}" for number in range(count)]
-    return layout, Records(ids, np.arange(count) % 12, [encode_png(image, png) for image in images], dense)
+    files = [encode_png(image, png) if png else encode_jpeg(image) for image in images]
+    return layout, Records(ids, np.arange(count) % 12, files, dense)
+
+
+def encode_jpeg(image: U8) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def write(edition: Edition, folder: Path, layout: Layout, records: Records, cuts: list[int], size: int) -> list[Path]:
@@ -87,7 +95,7 @@ def assert_same(found: list[Records], expected: Records) -> None:
     size=st.integers(300, 9000),
     group=st.integers(300, 4000),
     encoding=st.sampled_from(sorted(ENCODINGS)),
-    png=st.sampled_from(("stored", "small")),
+    png=st.sampled_from(("stored", "small", None)),
 )
 def test_records_come_back_and_bytes_do_not_depend_on_the_cuts(
     tmp_path_factory: pytest.TempPathFactory,
@@ -97,7 +105,7 @@ def test_records_come_back_and_bytes_do_not_depend_on_the_cuts(
     size: int,
     group: int,
     encoding: str,
-    png: PngKind,
+    png: PngKind | None,
 ) -> None:
     folder, container = tmp_path_factory.mktemp("shards"), find_container(edition)
     layout, records = make_records(count, encoding, png)
@@ -218,30 +226,32 @@ def export(source: Path, edition: Edition, target: Path) -> Path:
     return target
 
 
+JPEGS = ("jpeg-none", "jpeg-float16", "jpeg-q4")
 MakeEncoded = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def encoded(unlabelled: Path, labeler: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeEncoded:
-    """Return the Parquet dataset of an encoding, or of none; in small shards."""
+def encoded(unlabelled: Path, jpegs: Path, labeler: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeEncoded:
+    """Return the Parquet dataset of an encoding, or of none; "jpeg-..." of JPEG files; in small shards."""
     home = tmp_path_factory.mktemp("encoded")
 
-    def make(encoding: str) -> Path:
-        target, dataset = home / encoding, ladd.load(unlabelled)
+    def make(name: str) -> Path:
+        target, encoding = home / name, name.removeprefix("jpeg-")
+        source = unlabelled if encoding == name else jpegs
         if encoding == "none" and not target.exists():
-            export(unlabelled, "parquet", target)
+            export(source, "parquet", target)
         if not target.exists():
             coding, device = coding_of_encoding(encoding, 3), torch.device("cpu")
-            label_dataset(dataset, LabelPlan(load_labeler(labeler), grid(5, "5/8"), coding, device), target)
+            label_dataset(ladd.load(source), LabelPlan(load_labeler(labeler), grid(5, "5/8"), coding, device), target)
         return target
 
     with small_shards():
-        for name in ("none", *ENCODINGS):
+        for name in ("none", *ENCODINGS, *JPEGS):
             make(name)
     return make
 
 
-@pytest.mark.parametrize("encoding", ["none", *ENCODINGS])
+@pytest.mark.parametrize("encoding", ["none", *ENCODINGS, *JPEGS])
 def test_parquet_to_tar_to_arrow_and_back_gives_the_same_bytes(
     encoded: MakeEncoded, encoding: str, tmp_path: Path
 ) -> None:
@@ -375,7 +385,7 @@ numpy.save({str(tmp_path / "image.npy")!r}, batch['image'].flatten().flatten().f
     assert np.array_equal(np.load(tmp_path / "image.npy").reshape(6, 3, 32, 32), ladd.load(labelled).arrays.images)
 
 
-@pytest.mark.parametrize("encoding", ["none", "float16", "q8", "q4", "topk"])
+@pytest.mark.parametrize("encoding", ["none", "float16", "q8", "q4", "topk", *JPEGS])
 @pytest.mark.parametrize("edition", OTHERS)
 def test_every_snippet_of_the_card_runs(encoded: MakeEncoded, encoding: str, edition: Edition, tmp_path: Path) -> None:
     target = export(encoded(encoding), edition, tmp_path / "set")

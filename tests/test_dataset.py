@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from making import make_distilled
+from torch.nn.functional import interpolate
 
 import ladd_data as ladd
+from ladd_data.convert import convert, prepare
 from ladd_data.loaders.order import epoch_order
 from ladd_data.pixels import apply_affine
 from ladd_data.views.golden import digest_view
@@ -124,3 +128,36 @@ def test_a_path_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
         ladd.load(tmp_path / "missing")
     with pytest.raises(ladd.UsageError, match="not a ladd dataset"):
         ladd.load(tmp_path)
+
+
+def mosaics(folder: Path, factor: int, size: int = 32) -> ladd.Dataset:
+    """Write a dataset whose images are mosaics."""
+    convert(prepare(replace(make_distilled(size=size), mosaic_factor=factor), "mosaics"), folder)
+    return ladd.load(folder)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_tiles_are_the_views_of_a_grid_and_the_pixels_of_the_mosaic(tmp_path: Path, factor: int) -> None:
+    dataset = mosaics(tmp_path / "set", factor)
+    images, side = torch.from_numpy(dataset.arrays.images), 32 // factor
+
+    tiles, raw = dataset.tiles(images, normalize=False), dataset.tiles(images, resize=False)
+
+    spec = ladd.grid(factor, f"1/{factor}")
+    assert tiles.shape == (6, factor**2, 3, 32, 32) and raw.dtype == torch.uint8
+    for number in range(factor**2):
+        y, x = number // factor * side, number % factor * side
+        assert torch.equal(raw[:, number], images[:, :, y : y + side, x : x + side])
+        expected = reference_view(spec, dataset.arrays.images[2], number)
+        assert np.array_equal(tiles[2, number].numpy(), expected)
+        enlarged = interpolate(raw[:, number].double(), (32, 32), mode="bilinear", align_corners=False).float()
+        assert torch.equal(tiles[:, number], enlarged)
+    assert torch.equal(dataset.tiles(images), dataset.model_input(tiles))
+    assert torch.equal(dataset.tiles(images[3]), dataset.tiles(images)[3:4])
+
+
+def test_a_factor_that_does_not_divide_the_sides_is_refused(tmp_path: Path) -> None:
+    dataset = mosaics(tmp_path / "set", 3)
+
+    with pytest.raises(ladd.UsageError, match=r"32x32 images by a mosaic factor of 3.*does not divide"):
+        dataset.tiles(torch.from_numpy(dataset.arrays.images))
