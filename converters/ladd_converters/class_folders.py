@@ -203,14 +203,14 @@ def _list_class(listing: Listing, number: int, naming: Naming) -> None:
     listing.numbers += [number] * len(ids)
 
 
-def picture_suffixes(run: Path, naming: Naming) -> set[str]:
-    """Return the suffixes, in lower case, of the pictures in the first class folder that has any."""
+def first_names(run: Path, naming: Naming) -> list[str]:
+    """Return the names in the first class folder that holds a picture."""
     for entry in sorted(scan(run), key=lambda entry: entry.name):
         if naming.folder.fullmatch(entry.name):
-            names = (file.name for file in scan(run / entry.name) if naming.file.fullmatch(file.name))
-            if found := {Path(name).suffix.lower() for name in names}:
-                return found
-    return set()
+            names = [file.name for file in scan(run / entry.name)]
+            if any(naming.file.fullmatch(name) for name in names):
+                return names
+    return []
 
 
 def _holds_picture(folder: Path, naming: Naming) -> bool:

@@ -19,16 +19,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from ladd_converters.class_folders import Naming, choose_run, find_runs, picture_suffixes, search_notes
+from ladd_converters.class_folders import Naming, choose_run, find_runs, first_names, search_notes
 from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, UsageError
 
 GVBSM, EDC = "https://github.com/shaoshitong/G_VBSM_Dataset_Condensation", "https://github.com/shaoshitong/EDC"
+_STEPS = re.compile(r"class[0-9]+_id[0-9]+_iter[0-9]+\.(?:jpe?g|png)|loss.+_id[0-9]+\.(?:jpe?g|png)", re.IGNORECASE)
+_OWN_WORD = re.compile(r"(?<![a-z])(?:g[-_]?vbsm|edc)(?![a-z])", re.IGNORECASE)
 NAMING = Naming(
     folder=re.compile(r"new(?P<number>[0-9]{3,})"),
     file=re.compile(r"class(?P<class>[0-9]{3,})_id(?P<id>[0-9]{2,})\.(?:png|jpe?g)", re.IGNORECASE),
     shape="new000/class000_id000.png (or .jpg), new001/..., as G-VBSM and EDC write them",
-    between=re.compile(r"class[0-9]+_id[0-9]+_iter[0-9]+\.(?:jpe?g|png)|loss.+_id[0-9]+\.(?:jpe?g|png)", re.IGNORECASE),
+    between=_STEPS,
 )
 WHY = (
     "folders are numbered by a class list that they do not name, and pictures do not say by which mean and std the "
@@ -59,18 +61,15 @@ class GvbsmConverter:
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a recovered set, or None."""
         runs = find_runs(path, NAMING).runs
-        if not runs:
-            return None
-        if ".png" in picture_suffixes(runs[0], NAMING):
-            return "folders new000 of class000_id000.png (G-VBSM and EDC write PNG where SRe2L's family writes JPEG)"
-        return "folders new000 of class000_id000.jpg (G-VBSM on ImageNet and EDC use these names of SRe2L's, too)"
+        return _recognise(runs[0]) if runs else None
 
     def describe(self, path: Path) -> Description:
         """Say what would be read and asked; see `ladd_data.Converter.describe`."""
-        found, reason = find_runs(path, NAMING), self.detect(path)
-        if reason is None:
+        found = find_runs(path, NAMING)
+        if not found.runs:
             raise UsageError(f"{path}: found no class folders; expected {NAMING.shape}.")
         ask = ask_dataset(found.runs[0], self.datasets, WHY, example="imagenet-1k")
+        reason = _recognise(found.runs[0]) or "folders new000 of class000_id000.jpg, as SRe2L's family has, too"
         return Description(reason, found.runs, (ask,), search_notes(found))
 
     def read(self, path: Path, answers: Answers) -> Distilled:
@@ -100,3 +99,14 @@ class GvbsmConverter:
 def _recipe(side: int, classes: int, edc: bool) -> Recipe:
     changed = {**RECIPES["gvbsm"].model_dump(), **_RECIPES.get((side, classes), {})}
     return Recipe.model_validate({**changed, **({"hard_weight": 0.025, "source": "EDC"} if edc else {})})
+
+
+def _recognise(run: Path) -> str | None:
+    """Return what tells a run from one of SRe2L's family, which has the same names; None where nothing does."""
+    names = first_names(run, NAMING)
+    if any(NAMING.file.fullmatch(name) and name.lower().endswith(".png") for name in names):
+        return "folders new000 of class000_id000.png (SRe2L's family writes JPEG)"
+    if any(_STEPS.fullmatch(name) for name in names):
+        return "pictures of steps on the way beside class000_id000.jpg, as EDC saves them"
+    word = _OWN_WORD.search(str(run.absolute()))
+    return f'folders new000 of class000_id000.jpg, below a folder named "{word[0]}"' if word else None

@@ -338,7 +338,8 @@ def _read_labels(
     classes = answers.classes or Classes(names=tuple(words))
     met, notes = label_words(words, classes), []
     if met is None:
-        if len(words) != len(classes.names) or names is None:
+        some_meet = not set(words).isdisjoint((*classes.names, *(classes.ids or ())))
+        if len(words) != len(classes.names) or names is None or some_meet:
             raise ConvertError(
                 f"{path}: found the classes {some(words)} in {column}, {len(words)} in all; {len(classes.names)} "
                 f"others were given ({some(classes.names)}). Leave --classes out to take those of the dataset."

@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from ladd_converters.class_folders import Naming, choose_run, find_runs, picture_suffixes, search_notes
+from ladd_converters.class_folders import Naming, choose_run, find_runs, first_names, search_notes
 from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, UsageError
 
@@ -69,7 +69,8 @@ class Sre2lConverter:
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a recovered set, or None."""
         runs = find_runs(path, NAMING).runs
-        jpeg = bool(runs) and bool(picture_suffixes(runs[0], NAMING) - {".png"})
+        names = first_names(runs[0], NAMING) if runs else []
+        jpeg = any(NAMING.file.fullmatch(name) and not name.lower().endswith(".png") for name in names)
         return "folders new000 of class000_id000.jpg (the names of SRe2L and those after it)" if jpeg else None
 
     def describe(self, path: Path) -> Description:
@@ -78,7 +79,8 @@ class Sre2lConverter:
         if reason is None:
             raise UsageError(f"{path}: found no class folders; expected {NAMING.shape}.")
         ask = ask_dataset(found.runs[0], self.datasets, WHY, example="imagenet-1k")
-        return Description(reason, found.runs, (ask,), search_notes(found))
+        alike = "G-VBSM on ImageNet and EDC use these names, too: if this is theirs, ladd convert gvbsm."
+        return Description(reason, found.runs, (ask,), (*search_notes(found), alike))
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a run; see `ladd_data.Converter.read`."""

@@ -142,10 +142,11 @@ def test_given_classes_meet_the_datasets_own(
     assert distilled.read["label_names"] == how
 
 
-def test_classes_of_another_number_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("x", "y", "z"), ("dog", "katze")])
+def test_classes_that_may_be_others_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     path = save(tmp_path / "saved", make(2))
 
-    assert "2 in all; 3 others" in refusal(CONVERTER, path, answers(classes=Classes(names=("x", "y", "z"))), tmp_path)
+    assert f"2 in all; {len(names)} others" in refusal(CONVERTER, path, answers(classes=Classes(names=names)), tmp_path)
 
 
 def test_rows_without_a_label_or_a_picture_are_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from ladd_converters.sre2l import Sre2lConverter
 from making_pictures import (
     ABC,
     HAND,
+    SRE2L,
     TEN,
     UPSTREAM,
     files_of,
@@ -324,12 +325,16 @@ def test_class_folders_may_be_links(tmp_path: Path) -> None:
     check_converter(CONVERTER, run, HAND, tmp_path / "out")
 
 
-def test_jpeg_may_be_of_either_family_and_png_is_not_of_this_one(tmp_path: Path) -> None:
-    jpeg = write_run(tmp_path / "jpeg")
-    png = write_run(tmp_path / "png", "new{c:03d}/class{c:03d}_id{i:03d}.png")
+def test_jpeg_is_of_this_family_unless_something_tells_and_png_is_of_the_other(tmp_path: Path) -> None:
+    write_run(tmp_path / "jpeg")
+    write_run(tmp_path / "png", SRE2L.replace(".jpg", ".png"))
+    write_run(tmp_path / "EDC_in1k_ipc10")
+    write_picture(write_run(tmp_path / "steps") / "new000/loss0.5_id001.jpg")
 
-    assert [bool(converter.detect(jpeg)) for converter in (CONVERTER, GvbsmConverter())] == [True, True]
-    assert [bool(converter.detect(png)) for converter in (CONVERTER, GvbsmConverter())] == [False, True]
+    names = ("jpeg", "png", "EDC_in1k_ipc10", "steps")
+    found = [[bool(reads.detect(tmp_path / name)) for name in names] for reads in (CONVERTER, GvbsmConverter())]
+    assert found == [[True, False, True, True], [False, True, True, True]]
+    assert any("ladd convert gvbsm" in note for note in CONVERTER.describe(tmp_path / "jpeg").notes)
 
 
 def test_nothing_to_read_is_said(tmp_path: Path) -> None:
