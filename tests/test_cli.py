@@ -147,7 +147,8 @@ def test_convert_auto_names_the_method_and_the_command(
     code, out, _ = run(capsys, monkeypatch, f"convert auto {mtt_run}")
     assert code == 0 and f"ladd convert mtt {mtt_run}" in out
 
-    code, _, err = run(capsys, monkeypatch, f"convert auto {tmp_path}")
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, monkeypatch, f"convert auto {tmp_path}/empty")
     assert code == 2 and "mtt" in err
 
 
