@@ -39,13 +39,45 @@ class Digests:
     dataset: str
 
 
+Line = tuple[str, int, str, str, str]
+"""A record: id, hard label, and the digests of its pixels, dense labels and whole-image label ("-" for none)."""
+
+
+def digest_records(classes: Classes, lines: Iterable[Line]) -> Digests:
+    """Return the digests over all records, in one pass without keeping them.
+
+    Args:
+        classes: bound into the dataset's digest.
+        lines: in ascending id order.
+    """
+    images, dense, soft = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    whole = hashlib.sha256(f"ladd {classes_digest(classes)}\n".encode())
+    has_dense = has_soft = False
+    for line in lines:
+        name, _, pixels, dense_digest, soft_digest = line
+        images.update(f"{name} {pixels}\n".encode())
+        dense.update(f"{name} {dense_digest}\n".encode())
+        soft.update(f"{name} {soft_digest}\n".encode())
+        whole.update((" ".join(map(str, line)) + "\n").encode())
+        has_dense, has_soft = has_dense or dense_digest != "-", has_soft or soft_digest != "-"
+    labels = dense.hexdigest() if has_dense else None
+    return Digests(images.hexdigest(), labels, soft.hexdigest() if has_soft else None, whole.hexdigest())
+
+
+def digest_labels(columns: Mapping[str, Array], row: int) -> tuple[str, str]:
+    """Return the digests of one record's dense labels and of its whole-image label, "-" for what it has not."""
+    soft = {name: values for name, values in columns.items() if name.startswith("soft_")}
+    dense = {name: values for name, values in columns.items() if name not in soft}
+    return digest_columns(dense, row) if dense else "-", digest_columns(soft, row) if soft else "-"
+
+
 class DigestMeter:
     """Collects one line per record, in any order; 400 bytes of memory a record."""
 
     def __init__(self, classes: Classes) -> None:
         """Start at no records, with the class list that the dataset digest is bound to."""
-        self._classes = classes_digest(classes)
-        self._lines: list[tuple[str, int, str, str, str]] = []
+        self._classes = classes
+        self._lines: list[Line] = []
 
     def add(self, record_id: str, label: int, pixels: str, columns: Mapping[str, Array], row: int) -> None:
         """Count a record.
@@ -57,33 +89,8 @@ class DigestMeter:
             columns: label columns [records, ...]; `soft_*` count as soft labels, all others as dense ones.
             row: its row in them.
         """
-        soft = {name: values for name, values in columns.items() if name.startswith("soft_")}
-        dense = {name: values for name, values in columns.items() if name not in soft}
-        dense_digest = digest_columns(dense, row) if dense else "-"
-        soft_digest = digest_columns(soft, row) if soft else "-"
-        self._lines.append((record_id, label, pixels, dense_digest, soft_digest))
+        self._lines.append((record_id, label, pixels, *digest_labels(columns, row)))
 
     def result(self) -> Digests:
         """Return the digests over everything added."""
-        lines = sorted(self._lines)
-        head = [f"ladd {self._classes}\n"]
-        body = (" ".join(map(str, line)) + "\n" for line in lines)
-        return Digests(
-            _digest_lines(f"{line[0]} {line[2]}\n" for line in lines),
-            _digest_column([(line[0], line[3]) for line in lines]),
-            _digest_column([(line[0], line[4]) for line in lines]),
-            _digest_lines([*head, *body]),
-        )
-
-
-def _digest_column(lines: list[tuple[str, str]]) -> str | None:
-    if all(digest == "-" for _, digest in lines):
-        return None
-    return _digest_lines(f"{name} {digest}\n" for name, digest in lines)
-
-
-def _digest_lines(lines: Iterable[str]) -> str:
-    state = hashlib.sha256()
-    for line in lines:
-        state.update(line.encode())
-    return state.hexdigest()
+        return digest_records(self._classes, sorted(self._lines))

@@ -15,10 +15,12 @@ from safetensors.torch import load_file, save_file
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
-from ladd_data.labeling.label import labeler_input, views_per_batch
+from ladd_data.labeling.batch import measure_footprint, views_per_batch
+from ladd_data.labeling.label import labeler_input
 from ladd_data.labeling.labeler import TrainingRecord, load_labeler
 from ladd_data.labeling.training import LabelerPlan, split_held_out, train_labeler
 from ladd_data.manifest import Classes, Network, Normalization
+from ladd_data.models import build_network
 from ladd_data.pixels import natural_affine
 from ladd_data.sources import ImageSet, load_images
 from ladd_data.types import F32
@@ -150,10 +152,12 @@ def test_weights_that_are_not_finite_or_not_a_labeler_are_refused(tmp_path: Path
 
 
 def test_the_batch_of_a_labeler_depends_on_the_network_alone() -> None:
-    def views(width: int, size: int) -> int:
-        return views_per_batch(Network(name="convnet-d3", width=width, classes=10, channels=3, size=size))
+    def views(width: int, size: int, device: str) -> int:
+        spec = Network(name="convnet-d3", width=width, classes=10, channels=3, size=size)
+        return views_per_batch(measure_footprint(build_network(spec), spec), device)
 
-    assert (views(128, 32), views(128, 128), views(128, 224)) == (256, 32, 10)
+    assert [views(128, size, "cuda") for size in (32, 128, 224)] == [256, 32, 10]
+    assert [views(128, size, "cpu") for size in (32, 128, 224)] == [32, 2, 1]
 
 
 def test_training_learns_the_digits_and_keeps_every_epoch(tmp_path: Path) -> None:

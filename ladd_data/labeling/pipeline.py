@@ -9,7 +9,7 @@ another waits for results.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -123,7 +123,7 @@ class LabelPipeline:
     def __exit__(self, *stop: object) -> None:
         self._held.close()
 
-    def stream(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, F32]]:
+    def stream(self, chunks: Iterable[Chunk]) -> Generator[tuple[Chunk, F32]]:
         """Yield every chunk with its logits, float32 [labelers, n, views, classes], in the order given.
 
         Several chunks are under way at a time, so that neither the device nor its threads wait for the caller.
