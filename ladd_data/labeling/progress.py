@@ -51,13 +51,19 @@ class Progress:
             UsageError: an earlier run of another kind was cut short here; says what differs.
         """
         before, lines = self.recorded(), list(self.folder.glob("part-*.json"))
-        if restart or self._is_done() or not lines:
+        fresh = restart or self._is_done() or not lines
+        if fresh:
             self.discard()
         elif before != facts:
             raise UsageError(self._say_differences(before, facts, len(lines), shards))
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "stop").unlink(missing_ok=True)
-        write_atomically(self.folder / "run.json", _seal(facts))
+        try:
+            self.folder.mkdir(exist_ok=True)
+            (self.folder / "stop").unlink(missing_ok=True)
+            write_atomically(self.folder / "run.json", _seal(facts))
+        except OSError:
+            if fresh:
+                self.discard()
+            raise
         self.adopt(facts)
         return {number: part for number in range(shards) if (part := self.find(number)) is not None}
 
