@@ -29,7 +29,7 @@ COUNT = 12
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two records a shard."""
-    monkeypatch.setattr(writer, "plan_shards", lambda count, size: ShardPlan(count, COUNT // 2, 2, 2))
+    monkeypatch.setattr(writer, "plan_shards", lambda count, size: ShardPlan(count, -(-count // 2), 2, 2))
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,12 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(plain: Path, labeler: Path, target: Path, restart: bool = False, **changes: Any) -> list[str]:
     """Label, and return what was said of resuming."""
     said: list[str] = []
-    given: dict[str, Any] = {"views": grid(2, "5/8"), "coding": ENCODINGS["float16"], "device": torch.device("cpu"), **changes}
+    given: dict[str, Any] = {
+        "views": grid(2, "5/8"),
+        "coding": ENCODINGS["float16"],
+        "device": torch.device("cpu"),
+        **changes,
+    }
     plan = LabelPlan(load_labeler(labeler), **given)
     label_dataset(ladd.load(plain), plan, target, restart=restart, reports=Reports(on_note=said.append))
     return said
