@@ -22,7 +22,7 @@ plan.ROW_GROUP_BYTES = 4_000
 
 DIE_AT = """
 import signal
-from ladd_data.labeling.progress import Progress
+from ladd_data.labeling.journal import Progress
 from ladd_data.labeling import label
 
 moment, number, rank, once = {moment!r}, {number}, {rank!r}, {once!r}

@@ -17,7 +17,7 @@ from ladd_data.errors import LaddError, UsageError, nearest
 
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
-    from ladd_data.labeling.ranks import Ranks
+    from ladd_data.labeling.team import Ranks
     from ladd_data.manifest import Boxes, Full, Grid, Manifest
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -69,8 +69,8 @@ def label(
     from ladd_data.labeling.label import Reports, label_dataset
     from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
     from ladd_data.labeling.plan import LabelPlan
-    from ladd_data.labeling.ranks import device_of_rank, join_ranks
     from ladd_data.labeling.reading import BoxDraw
+    from ladd_data.labeling.team import device_of_rank, join_ranks
     from ladd_data.manifest import count_views
 
     _check_choice("--average", average, ("probs", "logits"))

@@ -12,10 +12,10 @@ from ladd_data.dataset import Dataset
 from ladd_data.digests import Digests, Line, digest_records
 from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.errors import LabelError
+from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.parts import Part, PartFormat
 from ladd_data.labeling.plan import LabelPlan, labeler_input
-from ladd_data.labeling.progress import Progress
 from ladd_data.manifest import Ensemble, Labeler, Labels, Manifest, Recipe, count_views
 from ladd_data.models.arithmetic import count_flops, library_versions
 from ladd_data.shards.folder import Shard

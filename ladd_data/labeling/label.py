@@ -19,16 +19,16 @@ from ladd_data.errors import LabelError
 from ladd_data.files import new_folder
 from ladd_data.labeling.assemble import assemble_shards, describe_labels
 from ladd_data.labeling.average import check_average
+from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.parts import Part, PartFormat
 from ladd_data.labeling.pipeline import LabelPipeline, Member
 from ladd_data.labeling.plan import LabelPlan as LabelPlan
 from ladd_data.labeling.plan import labeler_input as labeler_input
 from ladd_data.labeling.plan import labelled_layout, pipeline_members, state_facts
-from ladd_data.labeling.progress import Progress
-from ladd_data.labeling.ranks import Ranks
 from ladd_data.labeling.reading import BoxDraw as BoxDraw
 from ladd_data.labeling.runlog import Work, write_run
 from ladd_data.labeling.shards import ShardLabeler
+from ladd_data.labeling.team import Ranks
 from ladd_data.manifest import Manifest
 from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.folder import Shard

@@ -11,9 +11,9 @@ from ladd_data.dataset import Dataset
 from ladd_data.encodings.coding import column_types
 from ladd_data.errors import LabelError
 from ladd_data.labeling.average import Average
+from ladd_data.labeling.journal import Facts
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.pipeline import Computing, Member, Precision
-from ladd_data.labeling.progress import Facts
 from ladd_data.labeling.reading import BoxDraw
 from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Affine, Boxes, Coding, Full, Grid, Manifest, count_views
 from ladd_data.models.arithmetic import library_versions

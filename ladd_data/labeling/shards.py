@@ -13,10 +13,10 @@ from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.encodings.coding import decode_probs, encode_log_probs
 from ladd_data.errors import LabelError
 from ladd_data.labeling.average import average_labels
+from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.parts import Part, PartFormat, PartWriter
 from ladd_data.labeling.pipeline import Chunk, LabelPipeline
 from ladd_data.labeling.plan import LabelPlan
-from ladd_data.labeling.progress import Progress
 from ladd_data.labeling.reading import ahead, draw_boxes, read_chunks
 from ladd_data.manifest import GoldenView, count_views
 from ladd_data.shards.layout import Records, pick
