@@ -128,7 +128,7 @@ def test_the_front_door_has_exactly_these_names() -> None:
         [
             *("__version__", "losses", "SPEC_VERSION", "Answers", "Batch", "Classes", "ConvertError", "Converter"),
             *("Dataset", "DatasetError", "Distilled", "LabelError", "LaddError", "Manifest", "Normalization"),
-            *("Problem", "Record", "UsageError", "boxes", "grid", "load", "load_labeler", "validate"),
+            *("Problem", "Record", "UsageError", "boxes", "check_labels", "grid", "load", "load_labeler", "validate"),
         ]
     )
     for name in ladd_data.__all__:
