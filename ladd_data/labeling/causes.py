@@ -21,6 +21,7 @@ from ladd_data.labeling.compare import (
     Tolerance,
     decode,
     mean_over_views,
+    near,
     read_scores,
     through_coding,
     total_variation,
@@ -79,7 +80,7 @@ class Case:
     @property
     def near(self) -> float:
         """Mean total variation over a few records that counts as none."""
-        return 3 * self.tolerance.mean_tv
+        return near(self.tolerance)
 
 
 @dataclass(frozen=True, slots=True)

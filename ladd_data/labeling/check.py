@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from ladd_data.labeling.compare import (
     decode,
     default_tolerance,
     mean_over_views,
+    near,
     read_scores,
     through_coding,
     total_variation,
@@ -139,8 +140,14 @@ def check_labels(
             for chunk, logits in recomputed:
                 tally.add(numbers[tally.records : tally.records + len(chunk.records)], chunk, logits)
                 on_progress(tally.records, len(numbers))
+    if causes and not tally.tv_disagrees:
+        causes = (
+            replace(causes[0], sentence=f"{causes[0].sentence}. The labels are what these weights say nevertheless"),
+        )
     if tally.tv_disagrees:
-        found = find_causes(Case(dataset, labels, ordered, computing, limits, tally.worst_numbers()))
+        found = find_causes(
+            Case(dataset, labels, ordered, replace(computing, batch=pipeline.batch), limits, tally.worst_numbers())
+        )
         causes += tuple(cause for cause in found if cause.name != "unknown" or not causes)
     elif tally.logz_disagrees:
         causes += (_say_logz(tally.logz, limits),)
@@ -199,8 +206,9 @@ class _Tally:
         return self._tolerance.logz is not None and self.logz > self._tolerance.logz
 
     def worst_numbers(self) -> list[int]:
-        """Return the numbers of the records that differ most."""
-        return [number for _, number, _ in self._worst]
+        """Return the numbers of the records that differ most, the worst first; none that agrees."""
+        differing = [number for tv, number, _ in self._worst if tv > near(self._tolerance)]
+        return differing or [self._worst[0][1]]
 
     def result(self, causes: tuple[Cause, ...]) -> LabelCheck:
         """Return the whole."""
@@ -249,9 +257,7 @@ def _match_weights(
     stated = [labeler.weights_digest for labeler in labels.labelers]
     if not given or (stated and len(given) != len(stated)):
         named = ", ".join(digest[:12] for digest in stated) or "none"
-        raise UsageError(
-            f"found {len(given)} labelers; the manifest names {len(stated)} (weights {named}). Give each."
-        )
+        raise UsageError(f"found {len(given)} labelers; the manifest names {len(stated)} (weights {named}). Give each.")
     if not stated:
         return given, ()
     by_digest = {labeler.digest: labeler for labeler in given}

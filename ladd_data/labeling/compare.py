@@ -34,6 +34,11 @@ class Tolerance:
     logz: float | None = None
 
 
+def near(tolerance: Tolerance) -> float:
+    """Return the mean total variation over the views of a few records that counts as none."""
+    return 3 * tolerance.mean_tv
+
+
 def default_tolerance(labels: Labels) -> Tolerance:
     """Return the tolerance that follows from the certificate and the arithmetic.
 

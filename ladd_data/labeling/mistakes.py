@@ -103,7 +103,8 @@ def _inputs(
         maps.append(("the input that meta/ladd.json states", [labeler.input for labeler in labels.labelers]))
     maps.append(("the dataset's own normalisation", [images.affine] * count))
     raw = Affine(scale=(1.0,) * images.channels, offset=(0.0,) * images.channels)
-    maps.append(("stored pixels, 0 to 255, as they are", [raw] * count))
+    unit = Affine(scale=(1 / 255,) * images.channels, offset=raw.offset)
+    maps += [("stored pixels, 0 to 255, as they are", [raw] * count), ("stored pixels, 0 to 1", [unit] * count)]
     if images.normalization is not None:
         twice = [_after(_normalizing(one), member.input) for one, member in zip(own, members, strict=True)]
         maps.append(("input that was normalised twice", twice))

@@ -61,10 +61,12 @@ def run_probe(probe: Probe, members: list[Member], computing: Computing) -> F32:
     views = Boxes(count=probe.box.shape[1], flip=bool(probe.flip.any()))
     nothing = Records([], np.zeros(0, np.int64), [], {})
     given = {"view_box": probe.box} | ({"view_flip": probe.flip} if views.flip else {})
-    rows = range(len(probe.pixels))
-    with LabelPipeline(members, views, replace(computing, compile=False)) as pipeline:
+    count = len(probe.pixels)
+    batch = computing.batch and min(computing.batch, count * views.count)  # a short pass is padded: keep it short
+    with LabelPipeline(members, views, replace(computing, compile=False, batch=batch)) as pipeline:
+        at_once = max(1, pipeline.batch // views.count)
+        parts = [slice(row, row + at_once) for row in range(0, count, at_once)]
         chunks = (
-            Chunk(nothing, probe.pixels[row : row + 1], {name: values[row : row + 1] for name, values in given.items()})
-            for row in rows
+            Chunk(nothing, probe.pixels[part], {name: values[part] for name, values in given.items()}) for part in parts
         )
         return np.concatenate([logits for _, logits in pipeline.stream(chunks)], axis=1)
