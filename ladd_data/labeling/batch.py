@@ -97,9 +97,8 @@ def fit_to_memory(limit: int, footprints: Sequence[Footprint], view_bytes: int, 
         limit //= 2
     if weights + threads * limit * one_view > memory:
         need = (weights + threads * one_view) / 2**20
-        raise UsageError(
-            f"one view at a time takes {need:.0f} MiB, {memory / 2**20:.0f} MiB may be used: more --memory."
-        )
+        found = f"one view at a time takes {need:.0f} MiB, {memory / 2**20:.0f} MiB may be used"
+        raise UsageError(f"{found}: give more --memory.")
     return limit
 
 

@@ -87,10 +87,14 @@ def label_dataset(
     check_average(plan.coding, len(plan.labelers), plan.average)
     run = _Run(dataset, plan, target, ranks, reports)
     ranks.each(run.check)
-    with ExitStack() as stack:
-        new = partial(new_folder, target, overwrite=overwrite, after=run.progress.discard)
-        folder = ranks.lead(lambda: stack.enter_context(new()))
-        return run.label(folder, restart=restart)
+    try:
+        with ExitStack() as stack:
+            new = partial(new_folder, target, overwrite=overwrite, after=run.progress.discard)
+            folder = ranks.lead(lambda: stack.enter_context(new()))
+            return run.label(folder, restart=restart)
+    except BaseException:
+        run.keep_or_discard()
+        raise
 
 
 class _Run:
@@ -103,6 +107,7 @@ class _Run:
         self.form = PartFormat(self.layout.dense)
         self.progress = Progress(target)
         self.members: list[Member] = []
+        self.opened = False
         self.began = time.perf_counter()
 
     def check(self) -> None:
@@ -113,14 +118,10 @@ class _Run:
         """Label what is not labelled yet, and fill the folder."""
         pipeline = self._open_pipeline(restart=restart)
         done = self._open_progress(pipeline.batch, restart=restart)
-        try:
-            self._label_shards(pipeline, done)
-            seconds = time.perf_counter() - self.began
-            manifest, content, stored_bytes = self.ranks.lead(lambda: self._describe(folder, pipeline.batch))
-            shards = self._assemble(folder, content)
-        except BaseException:
-            self._keep_or_discard()
-            raise
+        self._label_shards(pipeline, done)
+        seconds = time.perf_counter() - self.began
+        manifest, content, stored_bytes = self.ranks.lead(lambda: self._describe(folder, pipeline.batch))
+        shards = self._assemble(folder, content)
         if self.ranks.leads:
             seal_folder(folder, manifest, content, self.dataset.folder.edition, shards, stored_bytes)
             if self.reports.run_log:
@@ -154,6 +155,7 @@ class _Run:
         total = self.cut.shards
         done = self.ranks.lead(lambda: self.progress.open(facts, total, restart=restart))
         self.progress.adopt(facts)
+        self.opened = True
         if done and self.ranks.leads:
             self.reports.on_note(f"going on where an earlier run was cut short: {len(done)} of {total} shards are done")
         return done
@@ -215,9 +217,9 @@ class _Run:
         by_rank = self.ranks.each(work)
         return [by_rank[number % self.ranks.count][number // self.ranks.count] for number in numbers]
 
-    def _keep_or_discard(self) -> None:
+    def keep_or_discard(self) -> None:
         """Keep finished shards for the next call; a run of a single shard leaves nothing behind."""
-        if not self.ranks.leads:
+        if not self.ranks.leads or not self.opened or not self.progress.folder.exists():
             return
         done = self.progress.count()
         if self.cut.shards == 1 or not done:

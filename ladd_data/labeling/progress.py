@@ -8,7 +8,6 @@ sealed together with the digest of all that decides the bytes.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,7 @@ class Progress:
             part = Part.model_validate(document["part"])
             path = self.path(shard)
             sound = part.shard == shard and path.stat().st_size == part.bytes and sha256_file(path) == part.sha256
-        except (ValidationError, OSError, KeyError):
+        except (ValidationError, FileNotFoundError, KeyError):
             return None
         return part if sound else None
 
@@ -152,5 +151,5 @@ def _unseal(path: Path) -> Any:
         whole = parse_json_strictly(read_limited(path))
         sound = whole["sha256"] == hashlib.sha256(canonical_json(whole["document"])).hexdigest()
         return whole["document"] if sound else None
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

@@ -17,6 +17,7 @@ import torch
 
 from ladd_data.errors import LabelError, LaddError, UsageError
 
+JOINING = timedelta(minutes=10)
 PATIENCE = timedelta(days=7)
 """How long a rank waits for the slowest; one that dies is noticed at once."""
 
@@ -70,7 +71,9 @@ def join_ranks() -> Iterator[Ranks]:
     from torch import distributed
 
     try:
-        distributed.init_process_group("gloo", timeout=PATIENCE)
+        store = _fresh_store(count)
+        place = {"store": store, "rank": rank, "world_size": count} if store is not None else {}
+        distributed.init_process_group("gloo", timeout=PATIENCE, **place)
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
@@ -87,6 +90,21 @@ def device_of_rank(device: torch.device) -> torch.device:
     if device.type != "cuda" or device.index is not None:
         return device
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+
+def _fresh_store(count: int) -> Any:
+    """Return torchrun's store with names of this start's own; None where torchrun did not start us.
+
+    After a restart the store still has the addresses of the ranks that were killed, and torch 2.15 would wait
+    for them.
+    """
+    from torch._C._distributed_c10d import PrefixStore, TCPStore
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = TCPStore(address, port, is_master=False, timeout=JOINING)
+    return PrefixStore(f"ladd/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{count}", store)
 
 
 _Shared = tuple[Any, str | None, int]
