@@ -66,8 +66,11 @@ def check_labels(
 def _report(directory: Path, result: LabelCheck) -> None:
     for shard in result.shards:
         beyond = f"; {shard.beyond} records beyond the tolerance" if shard.beyond else ""
-        typer.echo(f"{shard.path}: {'' if shard.agrees else 'DIFFERS, '}{_say(shard.difference)}{beyond}")
-    typer.echo(f"all {result.of} records: {_say(result.difference)}" if _is_all(result) else _sampled(result))
+        verdict = "" if shard.agrees else "DIFFERS: "
+        typer.echo(f"{shard.path}: {verdict}{shard.difference.records} records, {_say(shard.difference)}{beyond}")
+    whole = result.difference
+    which = f"sample of {whole.records}" if whole.records < result.of else "all"
+    typer.echo(f"{which} of {result.of} records: {_say(whole)}")
     limits = result.tolerance
     logz = f", log-sum-exp {limits.logz:.2g}" if limits.logz is not None and result.logz is not None else ""
     typer.echo(f"tolerance: total variation {limits.mean_tv:.2g} mean, {limits.record_tv:.2g} of one record{logz}")
@@ -82,17 +85,9 @@ def _report(directory: Path, result: LabelCheck) -> None:
         typer.echo(f"cause: {cause.name}: {cause.sentence}.")
 
 
-def _is_all(result: LabelCheck) -> bool:
-    return result.difference.records == result.of
-
-
-def _sampled(result: LabelCheck) -> str:
-    return f"sample of {result.difference.records} of {result.of} records: {_say(result.difference)}"
-
-
 def _say(difference: Difference) -> str:
     d = difference
     return (
-        f"{d.records} records, {d.views} views, total variation {d.mean_tv:.2g} mean, {d.max_tv:.2g} max, "
+        f"{d.views} views, total variation {d.mean_tv:.2g} mean, {d.max_tv:.2g} max, "
         f"KL {d.mean_kl:.2g} mean, {d.max_kl:.2g} max, top-1 agreement {d.top1_agreement:.2%}"
     )

@@ -267,7 +267,7 @@ def _match_weights(
     missing = [digest for digest in stated if digest not in by_digest]
     sentence = (
         f"the weights given have the digest {_short(strange or by_digest)}; meta/ladd.json says that the labels were "
-        f"made by {_short(missing or stated)}. Give the labeler that it names"
+        f"made by {_short(missing or stated)}; give the labeler that it names"
     )
     return given, (Cause("other weights", sentence, None),)
 
