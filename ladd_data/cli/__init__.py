@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ladd_data import __version__
+from ladd_data.cli.check_labels import check_labels
 from ladd_data.cli.convert import convert
 from ladd_data.cli.demo import demo
 from ladd_data.cli.export import export
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (convert, train_labeler, label, reencode, export, info, validate, view, train, demo):
+for command in (convert, train_labeler, label, check_labels, reencode, export, info, validate, view, train, demo):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
