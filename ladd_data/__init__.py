@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ladd_data.errors import LaddError as LaddError
     from ladd_data.errors import Problem as Problem
     from ladd_data.errors import UsageError as UsageError
-    from ladd_data.labeling.check import check_labels as check_labels
+    from ladd_data.labeling.checking.check import check_labels as check_labels
     from ladd_data.labeling.labeler import load_labeler as load_labeler
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
     from ladd_data.manifest import Classes as Classes
@@ -71,7 +71,7 @@ _HOMES = {
     "SoftValues": "converter",
     "UsageError": "errors",
     "boxes": "views.geometry",
-    "check_labels": "labeling.check",
+    "check_labels": "labeling.checking.check",
     "grid": "views.geometry",
     "imagenet_indices": "presets",
     "load": "dataset",

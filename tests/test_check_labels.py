@@ -18,11 +18,11 @@ import ladd_data as ladd
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.coding import encode_labels
 from ladd_data.encodings.profiles import ENCODINGS
-from ladd_data.labeling.check import LabelCheck, check_labels
-from ladd_data.labeling.compare import ARITHMETIC
+from ladd_data.labeling.checking.check import LabelCheck, check_labels
+from ladd_data.labeling.checking.compare import ARITHMETIC
+from ladd_data.labeling.checking.picking import choose_records, pick_chunks
 from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
 from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
-from ladd_data.labeling.picking import choose_records, pick_chunks
 from ladd_data.manifest import Boxes, Coding, Full, Grid, Network
 from ladd_data.models import build_network
 from ladd_data.models.arithmetic import full_float32

@@ -20,7 +20,7 @@ SOURCES = sorted(
 
 FLOORS = [
     {"errors", "types"},
-    {"files", "recipe"},
+    {"files", "recipe", "processes"},
     {"manifest", "png", "jpeg"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},

@@ -22,7 +22,7 @@ from ladd_data.encodings.profiles import coding_of_encoding
 from ladd_data.labeling.batch import fit_to_images, measure_footprint, views_per_batch
 from ladd_data.labeling.label import LabelPlan, label_dataset, labeler_input
 from ladd_data.labeling.labeler import TrainingRecord, load_labeler
-from ladd_data.labeling.training import Keep, LabelerPlan, split_held_out, train_labeler
+from ladd_data.labeling.training.train import Keep, LabelerPlan, split_held_out, train_labeler
 from ladd_data.manifest import Classes, Full, Network, Normalization
 from ladd_data.models import build_network
 from ladd_data.pixels import natural_affine

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from ladd_data.cli import main
 from ladd_data.errors import LabelError, UsageError
 from ladd_data.labeling.labeler import LabelerDescription, TrainingRecord, load_labeler
-from ladd_data.labeling.progress import state_path
-from ladd_data.labeling.training import Keep, LabelerPlan, train_labeler
+from ladd_data.labeling.training.progress import state_path
+from ladd_data.labeling.training.train import Keep, LabelerPlan, train_labeler
 from ladd_data.manifest import Classes, Network, Normalization
 from ladd_data.models import describe_network
 from ladd_data.models.arithmetic import count_training_flops
@@ -229,7 +229,7 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, os.environ["TESTS"])
 from test_train_labeler import make_images, make_plan
-from ladd_data.labeling.training import train_labeler
+from ladd_data.labeling.training.train import train_labeler
 
 def on_epoch(epoch, loss, share):
     os._exit(7)

@@ -11,7 +11,7 @@ from ladd_data.cli.console import AsJson, Device, choose_device, print_json, pro
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
-    from ladd_data.labeling.check import Difference, LabelCheck
+    from ladd_data.labeling.checking.check import Difference, LabelCheck
 
 SAMPLE = 256
 
@@ -40,7 +40,7 @@ def check_labels(
     if every and sample is not None:
         raise UsageError("--all and --sample exclude each other: give one.")
     from ladd_data.dataset import load
-    from ladd_data.labeling.check import check_labels as check
+    from ladd_data.labeling.checking.check import check_labels as check
     from ladd_data.labeling.labeler import load_labeler
 
     chosen = choose_device(device)

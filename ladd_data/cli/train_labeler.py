@@ -14,7 +14,7 @@ from ladd_data.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ladd_data.labeling.training import Keep
+    from ladd_data.labeling.training.train import Keep
     from ladd_data.manifest import Classes, Network, Normalization
     from ladd_data.sources import ImageSet
 
@@ -59,10 +59,10 @@ def train_labeler(
 ) -> None:
     """Train a labeler (LADD, Sec. 3.2); the defaults are the paper's recipe. Runs under torchrun too."""
     from ladd_data.labeling.labeler import TrainingRecord
-    from ladd_data.labeling.progress import state_path
-    from ladd_data.labeling.ranks import speaks
-    from ladd_data.labeling.training import LabelerPlan
-    from ladd_data.labeling.training import train_labeler as run
+    from ladd_data.labeling.training.progress import state_path
+    from ladd_data.labeling.training.ranks import speaks
+    from ladd_data.labeling.training.train import LabelerPlan
+    from ladd_data.labeling.training.train import train_labeler as run
 
     say = typer.echo if speaks() and not json else _say_nothing
     if not lr > 0:
@@ -104,7 +104,7 @@ def _say_nothing(message: str) -> None:
 
 def _clear_the_way(out: Path, overwrite: bool, resume: bool) -> None:
     """Refuse to write over a labeler, or over what an interrupted run left, unless told."""
-    from ladd_data.labeling.progress import state_path
+    from ladd_data.labeling.training.progress import state_path
 
     if overwrite and resume:
         raise UsageError("--resume goes on with a run, --overwrite starts it anew: give one of them.")
@@ -117,7 +117,7 @@ def _clear_the_way(out: Path, overwrite: bool, resume: bool) -> None:
 
 
 def _keep(out: Path, text: str, epochs: int, resume: bool) -> Keep:
-    from ladd_data.labeling.training import Keep
+    from ladd_data.labeling.training.train import Keep
 
     if text == "none":
         return Keep(resume=resume)
@@ -134,7 +134,7 @@ def _loader(
     side: int, channels: int, root: Path, download: bool, max_memory: float | None, say: Callable[[str], None]
 ) -> Callable[[str], ImageSet]:
     """Return a function that reads a source, saying its size before and its progress meanwhile."""
-    from ladd_data.labeling.ranks import under_torchrun
+    from ladd_data.processes import under_torchrun
     from ladd_data.sources import Reading, load_images
 
     if download and under_torchrun():

@@ -6,7 +6,6 @@ all ranks must share. A rank that fails says so, and all stop with its message.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 
 from ladd_data.errors import LabelError, LaddError, UsageError
+from ladd_data.processes import count_processes, join_processes, local_rank, rank_of_process
 
-JOINING = timedelta(minutes=10)
 PATIENCE = timedelta(days=7)
 """How long a rank waits for the slowest; one that dies is noticed at once."""
 
@@ -64,47 +63,19 @@ def join_ranks() -> Iterator[Ranks]:
     Raises:
         UsageError: the environment names ranks that cannot be joined.
     """
-    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    count = count_processes()
     if count == 1:
         yield Ranks()
         return
-    from torch import distributed
-
-    try:
-        store = _fresh_store(count)
-        place = {"store": store, "rank": rank, "world_size": count} if store is not None else {}
-        distributed.init_process_group("gloo", timeout=PATIENCE, **place)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(
-            f"WORLD_SIZE is {count}, but rank {rank} cannot join ({reason}). Start with torchrun."
-        ) from error
-    try:
-        yield Ranks(rank, count)
-    finally:
-        distributed.destroy_process_group()
+    with join_processes("gloo", PATIENCE):
+        yield Ranks(rank_of_process(), count)
 
 
 def device_of_rank(device: torch.device) -> torch.device:
     """Return the GPU of this process: by its number on this machine where "cuda" was asked for without one."""
     if device.type != "cuda" or device.index is not None:
         return device
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-
-
-def _fresh_store(count: int) -> Any:
-    """Return torchrun's store with names of this start's own; None where torchrun did not start us.
-
-    After a restart the store still has the addresses of the ranks that were killed, and torch 2.15 would wait
-    for them.
-    """
-    from torch._C._distributed_c10d import PrefixStore, TCPStore
-
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return None
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = TCPStore(address, port, is_master=False, timeout=JOINING)
-    return PrefixStore(f"ladd/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{count}", store)
+    return torch.device("cuda", local_rank() % torch.cuda.device_count())
 
 
 _Shared = tuple[Any, str | None, int]

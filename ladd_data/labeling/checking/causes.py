@@ -15,7 +15,7 @@ import numpy as np
 
 from ladd_data.dataset import Dataset
 from ladd_data.encodings.coding import log_softmax
-from ladd_data.labeling.compare import (
+from ladd_data.labeling.checking.compare import (
     Decoded,
     Scores,
     Tolerance,
@@ -26,12 +26,12 @@ from ladd_data.labeling.compare import (
     through_coding,
     total_variation,
 )
+from ladd_data.labeling.checking.mistakes import rerun_mistakes
+from ladd_data.labeling.checking.picking import pick_chunks
+from ladd_data.labeling.checking.rerun import Probe, run_probe
 from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.labeling.mistakes import rerun_mistakes
-from ladd_data.labeling.picking import pick_chunks
 from ladd_data.labeling.pipeline import Computing, Member
 from ladd_data.labeling.plan import pipeline_members
-from ladd_data.labeling.rerun import Probe, run_probe
 from ladd_data.manifest import Grid, Labels
 from ladd_data.types import F32, I64
 

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ladd_data.labeling.compare import Decoded, mean_over_views, total_variation
+from ladd_data.labeling.checking.compare import Decoded, mean_over_views, total_variation
 from ladd_data.labeling.pipeline import Chunk, Computing, LabelPipeline, Member
 from ladd_data.manifest import Boxes, Full, Grid
 from ladd_data.shards.layout import Records

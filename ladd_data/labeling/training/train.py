@@ -15,8 +15,8 @@ from torch.nn import functional
 
 from ladd_data.errors import LabelError, UsageError
 from ladd_data.labeling.labeler import LabelerDescription, TrainingRecord, copy_to_cpu, save_labeler
-from ladd_data.labeling.progress import Settings, TrainingState, parse_state, state_path, write_state
-from ladd_data.labeling.ranks import Ranks, join_ranks
+from ladd_data.labeling.training.progress import Settings, TrainingState, parse_state, state_path, write_state
+from ladd_data.labeling.training.ranks import Ranks, join_ranks
 from ladd_data.loaders.order import epoch_order
 from ladd_data.manifest import Classes, Network, Normalization
 from ladd_data.models import build_network

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+
+from ladd_data.processes import count_processes, join_processes, local_rank, rank_of_process, under_torchrun
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +59,12 @@ def join_ranks(device: torch.device | str) -> Iterator[Ranks]:
         yield Ranks(0, 1, device)
         return
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
-    ours = not distributed.is_initialized()
-    if ours:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield Ranks(distributed.get_rank(), distributed.get_world_size(), device)
-    finally:
-        if ours:
-            distributed.destroy_process_group()
-
-
-def under_torchrun() -> bool:
-    """Tell whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    with join_processes("nccl" if device.type == "cuda" else "gloo"):
+        yield Ranks(rank_of_process(), count_processes(), device)
 
 
 def speaks() -> bool:
     """Tell whether this process is the one that prints: the first of torchrun's, or the only one."""
-    return not under_torchrun() or os.environ.get("RANK") == "0"
+    return not under_torchrun() or rank_of_process() == 0

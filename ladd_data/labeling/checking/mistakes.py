@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from ladd_data.labeling.checking.rerun import Probe, place_views, run_probe
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.pipeline import Computing, Member
 from ladd_data.labeling.plan import pipeline_members
-from ladd_data.labeling.rerun import Probe, place_views, run_probe
 from ladd_data.manifest import Affine, Boxes, Full, Grid, Labels, Manifest, Normalization
 from ladd_data.pixels import natural_affine, renormalize
 from ladd_data.presets import NORMALIZATIONS

@@ -12,8 +12,8 @@ import numpy as np
 from ladd_data.dataset import Dataset
 from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.errors import LabelError, UsageError
-from ladd_data.labeling.causes import Case, Cause, find_causes
-from ladd_data.labeling.compare import (
+from ladd_data.labeling.checking.causes import Case, Cause, find_causes
+from ladd_data.labeling.checking.compare import (
     TINY,
     Decoded,
     Tolerance,
@@ -25,8 +25,8 @@ from ladd_data.labeling.compare import (
     through_coding,
     total_variation,
 )
+from ladd_data.labeling.checking.picking import choose_records, pick_chunks
 from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.labeling.picking import choose_records, pick_chunks
 from ladd_data.labeling.pipeline import Chunk, Computing, LabelPipeline
 from ladd_data.labeling.plan import pipeline_members
 from ladd_data.labeling.reading import ahead

@@ -1,0 +1,1 @@
+"""Check stored labels against the labeler that is named: recompute, compare, and name the cause of a difference."""
