@@ -82,7 +82,7 @@ def assemble_shards(
         progress: where the parts are.
         content: the bytes of meta/ladd.json.
     """
-    form, edition = PartFormat(layout.dense), dataset.folder.edition
+    form, edition = PartFormat(layout), dataset.folder.edition
     written = []
     for number in numbers:
         records = _join(dataset, cut.span(number), progress.path(number), form, layout)

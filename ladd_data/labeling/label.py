@@ -104,7 +104,7 @@ class _Run:
         self.dataset, self.plan, self.ranks, self.reports = dataset, plan, ranks, reports
         self.layout = labelled_layout(dataset, plan)
         self.cut = plan_dataset(len(dataset), self.layout)
-        self.form = PartFormat(self.layout.dense)
+        self.form = PartFormat(self.layout)
         self.progress = Progress(target)
         self.members: list[Member] = []
         self.opened = False

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from ladd_data.digests import Line, digest_labels, digest_pixels
+from ladd_data.digests import Line, digest_labels
 from ladd_data.encodings.certificate import ErrorSums
 from ladd_data.errors import LabelError
 from ladd_data.manifest import Digest, GoldenView
-from ladd_data.shards.layout import ID_PATTERN, Records
-from ladd_data.types import U8, Array, Columns, ColumnTypes
+from ladd_data.shards.images import digest_image
+from ladd_data.shards.layout import ID_PATTERN, Layout, Records
+from ladd_data.types import U8, Array, Columns
 
 ROWS_AT_ONCE = 1024
 NOTHING = "-"
@@ -48,9 +49,10 @@ class Part(BaseModel):
 class PartFormat:
     """The form of a part's records: id, label, three digests, then the label columns."""
 
-    def __init__(self, columns: ColumnTypes) -> None:
+    def __init__(self, layout: Layout) -> None:
         """Take the label columns but the whole-image ones, which stay in the source."""
-        self.columns = {name: kind for name, kind in columns.items() if not name.startswith("soft_")}
+        self._layout = layout
+        self.columns = {name: kind for name, kind in layout.dense.items() if not name.startswith("soft_")}
         fields: list[tuple[str, str, tuple[int, ...]]] = [("id", "S64", ()), ("label", "<i8", ())]
         fields += [(name, "u1", (32,)) for name in ("pixels", "dense", "soft")]
         for name, (shape, dtype) in self.columns.items():
@@ -72,7 +74,7 @@ class PartFormat:
             rows[name] = records.dense[name]
         for row in range(len(records)):
             dense, soft = digest_labels(records.dense, row)
-            rows["pixels"][row] = _bytes(digest_pixels(pixels[row]))
+            rows["pixels"][row] = _bytes(digest_image(records.images, row, pixels[row], self._layout))
             rows["dense"][row], rows["soft"][row] = _bytes(dense), _bytes(soft)
         return rows
 

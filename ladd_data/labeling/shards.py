@@ -73,7 +73,7 @@ class ShardLabeler:
                 records = self._encode(chunk, logits, meter, golden)
                 writer.add(records, chunk.pixels)
                 stored_bytes += sum(values.nbytes for values in records.dense.values())
-                stored_bytes += chunk.pixels.nbytes if self._holds_pixels else sum(map(len, records.images))
+                stored_bytes += self._image_bytes(chunk)
                 done += len(records)
                 on_rows(len(records))
         finally:
@@ -83,9 +83,12 @@ class ShardLabeler:
             self._progress.save(_sum_up(number, writer, meter, golden, stored_bytes))
         return True
 
-    @property
-    def _holds_pixels(self) -> bool:
-        return self._dataset.folder.container.HOLDS_PIXELS
+    def _image_bytes(self, chunk: Chunk) -> int:
+        """Return what the shards store of a chunk's images: files, pixels, or, of JPEG files as pixels, both."""
+        folder = self._dataset.folder
+        holds_pixels, holds_files = folder.container.HOLDS_PIXELS, folder.layout.png is None
+        files = sum(map(len, chunk.records.images)) if holds_files or not holds_pixels else 0
+        return files + (chunk.pixels.nbytes if holds_pixels else 0)
 
     def _encode(self, chunk: Chunk, logits: F32, meter: CertificateMeter, golden: list[GoldenView]) -> Records:
         """Return the records with their label columns."""
