@@ -5,22 +5,27 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
+from ladd_data.loaders.batches import KEPT, BatchMaker
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
+from ladd_data.loaders.loader import Loader, Placement, PlacementName
+from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.resident import ResidentLoader
+from ladd_data.loaders.schedule import Last, Schedule
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
 from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, open_folder
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
-from ladd_data.types import I64, U8, Array, Columns, Record
+from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.geometry import grid, lies_inside
 
@@ -183,25 +188,51 @@ class Dataset:
         shuffle: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        drop_last: bool = False,
-    ) -> ResidentLoader:
-        """Decode everything once, put it on the device, and return a loader of batches.
+        placement: PlacementName | Literal["auto"] = "auto",
+        last: Last = "short",
+        space: DenseSpace = "probabilities",
+        rank: int | None = None,
+        world: int | None = None,
+    ) -> Loader:
+        """Return a loader of batches, whose order depends on seed and epoch alone.
 
-        Yields `Batch`, which unpacks as (image uint8 [B,C,H,W], label int64 [B], dense float32
-        probabilities [B,V,classes] or None). The order depends on seed and epoch alone.
+        Yields `Batch`, which unpacks as (image uint8 [B,C,H,W], label int64 [B], dense float32 [B,V,classes] or
+        None). `loader.placement` says where the records are, how many bytes they take and why.
+
+        Args:
+            batch_size: records per step, of each rank.
+            shuffle: another order each epoch; else file order.
+            seed: of the order and of drawn views, 0 .. 2**32 - 1.
+            device: where batches are.
+            placement: where the records are kept; "auto" chooses by size.
+            last: the records that do not fill a batch of all ranks: left out ("drop"), in a smaller batch
+                ("short"), or filled up with repeats that `batch.mask` marks ("wrap").
+            space: what dense labels become; always float32.
+            rank: this process, of `world` that share the records; by default what torchrun says.
+            world: see `rank`.
+
+        Raises:
+            UsageError: a value is out of range, or the space cannot be had from what is stored.
         """
-        labels = self.manifest.labels
-        decode = partial(decode_probs, coding=labels.coding, classes=len(self.classes)) if labels else None
+        device = torch.device(device)
+        rank, world = find_rank(rank, world)
+        schedule = Schedule(len(self), batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
+        make = BatchMaker(self.manifest.labels, len(self.classes), space, seed, self._cut, device)
+        stored = to_tensors(pick(self.arrays.dense, KEPT), device)
+        images = torch.from_numpy(self.arrays.images).to(device)
+        size = images.nbytes + sum(values.nbytes for values in stored.values())
         return ResidentLoader(
-            torch.from_numpy(self.arrays.images).to(device),
+            images,
             torch.from_numpy(self.arrays.labels).to(device),
-            to_tensors(pick(self.arrays.dense, ("dense_", "soft_", "view_present")), device),
-            decode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            drop_last=drop_last,
+            stored,
+            make,
+            schedule,
+            self.manifest.digest,
+            Placement("resident", str(device), size, "asked for"),
         )
+
+    def _cut(self, images: Tensor, numbers: Sequence[int], index: Tensor) -> Tensor:
+        return self.views(images, numbers, index=index)
 
     @cached_property
     def arrays(self) -> Arrays:

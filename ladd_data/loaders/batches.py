@@ -1,0 +1,84 @@
+"""From gathered columns to a batch: the last step of every loader, the same on every device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ladd_data.errors import UsageError
+from ladd_data.loaders.decode import check_space, decode_dense, find_soft
+from ladd_data.loaders.order import draw_views
+from ladd_data.loaders.schedule import Slots
+from ladd_data.manifest import Labels
+from ladd_data.types import Batch, DenseSpace, Views
+
+CutViews = Callable[[Tensor, Sequence[int], Tensor], Tensor]
+"""(images, view numbers, record numbers) -> float32 [batch, views, channels, height, width]: `Dataset.views`."""
+
+KEPT = ("dense_", "soft_", "view_present")
+"""Prefixes of the label columns that a batch is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchMaker:
+    """Turns the stored columns of some records into a batch.
+
+    labels: what the dataset says of its dense labels, or None.
+    classes: how many there are.
+    space: what dense labels become.
+    seed: of drawn views.
+    cut: cuts views; None where the caller needs none.
+    device: where batches are to be.
+    """
+
+    labels: Labels | None
+    classes: int
+    space: DenseSpace
+    seed: int
+    cut: CutViews | None
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        """Refuse a space that cannot be had."""
+        check_space(self.space, self.labels.coding if self.labels else None)
+
+    def make(self, slots: Slots, images: Tensor, labels: Tensor, stored: Mapping[str, Tensor]) -> Batch:
+        """Return a batch on the device.
+
+        Args:
+            slots: the step.
+            images: uint8 [batch, channels, height, width], on the device.
+            labels: int64 [batch], on the device.
+            stored: label columns as `to_tensors` returns them, each [batch, ...], on the device.
+        """
+        dense = decode_dense(stored, self.labels.coding, self.classes, self.space) if self.labels else None
+        index = torch.from_numpy(slots.index).to(self.device)
+        mask = None if slots.mask is None else torch.from_numpy(slots.mask).to(self.device)
+        present, soft = stored.get("view_present"), find_soft(stored)
+        return Batch(images, labels, dense, index, present, soft, mask, _Cutter(self, slots.epoch, slots.start))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cutter:
+    """Cuts the views of one step."""
+
+    maker: BatchMaker
+    epoch: int
+    slot: int
+
+    def __call__(self, batch: Batch, k: int | None) -> Views:
+        labels, cut = self.maker.labels, self.maker.cut
+        if labels is None or cut is None or batch.dense is None:
+            raise UsageError('this dataset has no dense labels, so it has no views. Run "ladd label" first.')
+        count = labels.count
+        if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= count):
+            raise UsageError(f"views({k!r}): expected a number of views, 1 .. {count}, or None for all.")
+        if k is None or k == count:
+            numbers = tuple(range(count))
+            return Views(cut(batch.image, numbers, batch.index), batch.dense, numbers, 1.0)
+        numbers = draw_views(count, k, self.maker.seed, self.epoch, self.slot)
+        dense = batch.dense.index_select(1, torch.tensor(numbers, device=batch.dense.device))
+        return Views(cut(batch.image, numbers, batch.index), dense, numbers, count / k)
