@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.files import write_synced
-from ladd_data.loaders.batches import KEPT, BatchMaker
+from ladd_data.loaders.batches import DECODED, KEPT, BatchMaker
 from ladd_data.loaders.buffers import Buffers
 from ladd_data.loaders.cache import CHECKS, DATASET, ROWS, cache_root, discard, key_of, mark_used, new_entry, vouch
 from ladd_data.loaders.columns import Column, PiecedColumn, WholeColumn
@@ -90,7 +91,8 @@ class CachedLoader(Loader):
         """Read nothing yet."""
         super().__init__(schedule, digest, placement)
         self._cached, self._make = cached, make
-        self._buffers = {name: Buffers(column.shape, column.dtype) for name, column in cached.columns.items()}
+        self._columns = _decode_early(cached, make)
+        self._buffers = {name: Buffers(column.shape, column.dtype) for name, column in self._columns.items()}
         self._unseen = np.ones(schedule.count, np.bool_)
         self._left = schedule.count if cached.rows else 0
 
@@ -99,7 +101,7 @@ class CachedLoader(Loader):
 
     def _gather(self, slots: Slots) -> Batch:
         arrays = {}
-        for name, column in self._cached.columns.items():
+        for name, column in self._columns.items():
             arrays[name] = self._buffers[name].lend(len(slots.index))
             column.gather(slots.index, arrays[name])
         if self._left:
@@ -117,6 +119,20 @@ class CachedLoader(Loader):
                     raise DatasetError([_blame(self._cached.folder, number, name, found, expected)])
         self._unseen[index] = False
         self._left = int(self._unseen.sum())
+
+
+def _decode_early(cached: Cached, make: BatchMaker) -> dict[str, Column]:
+    """Return the columns, with dense labels decoded where they are in memory and few."""
+    labels = {name: column for name, column in cached.columns.items() if name.startswith(KEPT)}
+    whole = {name: column.values for name, column in labels.items() if isinstance(column, WholeColumn)}
+    if len(whole) < len(labels):
+        return cached.columns
+    image = cached.columns["image"]
+    decoded = make.decode_early(to_tensors(whole, copy=False), len(cached.hashes) * math.prod(image.shape))
+    if DECODED not in decoded:
+        return cached.columns
+    plain = {name: WholeColumn(values.numpy()) for name, values in decoded.items()}
+    return {"image": image, "label": cached.columns["label"], **plain}
 
 
 def hash_row(row: Array) -> int:

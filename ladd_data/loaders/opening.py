@@ -76,5 +76,7 @@ def _open_whole(whole: Whole, schedule: Schedule, make: BatchMaker, digest: str,
     if placement.name == "pinned" and make.device.type == "cuda":
         return PinnedLoader({"image": images, "label": labels, **stored}, make, schedule, digest, placement)
     device = make.device
+    if device.type == "cpu":
+        stored = make.decode_early(stored, images.nbytes)
     there = {name: values.to(device) for name, values in stored.items()}
     return ResidentLoader(images.to(device), labels.to(device), there, make, schedule, digest, placement)
