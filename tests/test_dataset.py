@@ -115,7 +115,7 @@ def test_without_shuffle_records_come_in_file_order_and_a_short_batch_can_be_dro
 def test_the_loader_keeps_uint8_and_labels_that_are_many_as_stored(
     labelled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "_FEW_BYTES", 0)
+    monkeypatch.setattr(batches, "are_few", lambda labels, pixels: False)
     loader = ladd.load(labelled).loader(4)
 
     assert isinstance(loader, ResidentLoader)
