@@ -139,7 +139,7 @@ def _check_resuming(make: MakeLoader, count: int, shuffle: bool) -> None:
         before, state = _run(_new(make, 2, shuffle=shuffle), stop)
         for world, batch_size in ((1, 2), (2, 1), (3, 2)):
             options = {"batch_size": batch_size, "world": world, "shuffle": shuffle}
-            loaders = [_new(make, rank=rank, **options) for rank in range(world)]  # type: ignore[arg-type]
+            loaders = [_new(make, rank=rank, **options) for rank in range(world)]
             for loader in loaders:
                 loader.load_state_dict(json.loads(json.dumps(state)))
                 loader.set_epoch(0)  # as training loops do: must not lose the place
