@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,20 @@ import torch
 from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
+from ladd_data.loaders.batches import BatchMaker
+from ladd_data.loaders.cache import is_vouched, stamp, vouch
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
-from ladd_data.loaders.resident import ResidentLoader
+from ladd_data.loaders.loader import Loader
+from ladd_data.loaders.opening import open_loader
+from ladd_data.loaders.placement import Choice
+from ladd_data.loaders.ranks import find_rank
+from ladd_data.loaders.schedule import Last, Schedule
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
 from ladd_data.shards.container import clause_of
-from ladd_data.shards.folder import Folder, Shard, open_folder
+from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
-from ladd_data.types import I64, U8, Array, Columns, Record
+from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.geometry import grid, lies_inside
 
@@ -34,14 +41,22 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
     Args:
         path: the folder, as `ladd convert` or `ladd label` wrote it.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
-            read later is still held to the format's limits, and what cannot be read is a DatasetError.
+            read later is still held to the format's limits, and what cannot be read is a DatasetError. Shards
+            that the cache was made of, and that have not been written since, are compared when they are first
+            read: with `placement="cached"` they are not.
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.
         DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
             problem found, each with its file.
     """
-    return Dataset(open_folder(Path(path), verify=verify))
+    folder = read_metadata(Path(path))
+    vouched = verify and is_vouched(folder)
+    if verify and not vouched:
+        _verify(folder)
+    elif problems := check_files(folder, verify=False):
+        raise DatasetError(problems)
+    return Dataset(folder, unverified=vouched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +76,9 @@ class Arrays:
 class Dataset:
     """A dataset folder, opened. Made by `load`."""
 
-    def __init__(self, folder: Folder) -> None:
-        """Wrap an opened folder."""
-        self.folder = folder
+    def __init__(self, folder: Folder, *, unverified: bool = False) -> None:
+        """Wrap an opened folder; `unverified`: its shards are still to be compared with their checksums."""
+        self._folder, self._unverified = folder, unverified
         self.manifest: Manifest = folder.manifest
         self._makers: dict[torch.device, ViewMaker] = {}
         self._group: tuple[int, Records] | None = None
@@ -81,6 +96,18 @@ class Dataset:
     def view_spec(self) -> Grid | Full | Boxes | None:
         """The views that the dense labels belong to; None before labeling."""
         return self.manifest.labels.views if self.manifest.labels else None
+
+    @property
+    def folder(self) -> Folder:
+        """The files, verified.
+
+        Raises:
+            DatasetError: a shard has changed since the cache was made of it.
+        """
+        if self._unverified:
+            _verify(self._folder)
+            self._unverified = False
+        return self._folder
 
     def __getitem__(self, index: int) -> Record:
         """Return one record, decoded; negative numbers count from the end."""
@@ -183,25 +210,40 @@ class Dataset:
         shuffle: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        drop_last: bool = False,
-    ) -> ResidentLoader:
-        """Decode everything once, put it on the device, and return a loader of batches.
+        placement: Choice = "auto",
+        last: Last = "short",
+        space: DenseSpace = "probabilities",
+        rank: int | None = None,
+        world: int | None = None,
+    ) -> Loader:
+        """Return a loader of batches, whose order depends on seed and epoch alone.
 
-        Yields `Batch`, which unpacks as (image uint8 [B,C,H,W], label int64 [B], dense float32
-        probabilities [B,V,classes] or None). The order depends on seed and epoch alone.
+        Yields `Batch`, which unpacks as (image uint8 [B,C,H,W], label int64 [B], dense float32 [B,V,classes] or
+        None). `loader.placement` says where the records are, how many bytes they take and why.
+
+        Args:
+            batch_size: records per step, of each rank.
+            shuffle: another order each epoch; else file order.
+            seed: of the order and of drawn views, 0 .. 2**32 - 1.
+            device: where batches are.
+            placement: where the records are kept; "auto" chooses by size.
+            last: the records that do not fill a batch of all ranks: left out ("drop"), in a smaller batch
+                ("short"), or filled up with repeats that `batch.mask` marks ("wrap").
+            space: what dense labels become; always float32.
+            rank: this process, of `world` that share the records; by default what torchrun says.
+            world: see `rank`.
+
+        Raises:
+            UsageError: a value is out of range, or the space cannot be had from what is stored.
         """
-        labels = self.manifest.labels
-        decode = partial(decode_probs, coding=labels.coding, classes=len(self.classes)) if labels else None
-        return ResidentLoader(
-            torch.from_numpy(self.arrays.images).to(device),
-            torch.from_numpy(self.arrays.labels).to(device),
-            to_tensors(pick(self.arrays.dense, ("dense_", "soft_", "view_present")), device),
-            decode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            drop_last=drop_last,
-        )
+        rank, world = find_rank(rank, world)
+        schedule = Schedule(len(self), batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
+        labels, classes = self.manifest.labels, len(self.classes)
+        make = BatchMaker(labels, classes, space, seed, self._cut, torch.device(device))
+        return open_loader(self, self._folder, schedule, make, placement)
+
+    def _cut(self, images: Tensor, numbers: Sequence[int], index: Tensor) -> Tensor:
+        return self.views(images, numbers, index=index)
 
     @cached_property
     def arrays(self) -> Arrays:
@@ -247,7 +289,8 @@ class Dataset:
     @cached_property
     def _boxes(self) -> Columns:
         """Where each record's views lie; checked, as nothing else keeps a wrong box from a device's memory."""
-        columns = pick(self.arrays.dense, ("view_box", "view_flip"))
+        parts = [pick(records.dense, ("view_box", "view_flip")) for _, _, records in self.folder.records()]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         boxes, images = columns["view_box"], self.manifest.images
         outside = ~lies_inside(boxes, images.height, images.width)
         if not outside.any():
@@ -255,7 +298,7 @@ class Dataset:
         row, view = np.argwhere(outside)[0].tolist()
         shard = next(group[1] for group in reversed(self._groups) if group[0] <= row)
         first = min(start for start, other, _ in self._groups if other is shard)
-        name = self.arrays.ids[row]
+        name = self[row].id
         where = f"{say_place(shard.path, row - first, name)}, view_box, view {view}"
         found, expected = f"box {boxes[row, view].tolist()}", f"one inside {images.height}x{images.width}"
         fix = "Download the dataset again."
@@ -308,3 +351,13 @@ class Dataset:
         images, labels = self.manifest.images, self.manifest.labels
         dense = f", {labels.count} views each" if labels else ""
         return f"<ladd dataset {self.manifest.name}: {len(self)} images {images.width}x{images.height}{dense}>"
+
+
+def _verify(folder: Folder) -> None:
+    """Compare every shard with its checksum; the cache, if it has the dataset, notes that it was done."""
+    stamps: list[list[int]] = []
+    with suppress(OSError):  # a shard that is missing, which is said below
+        stamps = stamp(folder)
+    if problems := check_files(folder, verify=True):
+        raise DatasetError(problems)
+    vouch(folder, stamps)

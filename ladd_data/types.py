@@ -1,16 +1,18 @@
 """Names for the arrays that travel through the package, and the two things a reader hands out.
 
-The ground floor: imports nothing of ours, and torch only for the type checker.
+Near the ground: of ours it imports the errors, and torch only for the type checker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,9 @@ TYPE_BYTES = {"float16": 2, "float32": 4, "uint8": 1, "uint16": 2, "uint32": 4, 
 
 LabelSpace = Literal["probs", "log_probs", "logits"]
 """What the numbers of a soft label are; the column name `dense_<space>` says it on disk."""
+
+DenseSpace = Literal["probabilities", "log_probabilities", "logits"]
+"""What a loader turns dense labels into."""
 
 Edition = Literal["parquet", "webdataset", "arrow"]
 """What the shards of a dataset are; the records are the same in each."""
@@ -61,16 +66,36 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Views:
+    """Views of a batch, all or some, as `Batch.views` cuts them.
+
+    pixels: float32 [batch, k, channels, height, width], model input, bit-equal to `Dataset.views`.
+    dense: float32 [batch, k, classes], the dense labels of these views, in the loader's space.
+    numbers: the k views, ascending; the same for every record of the batch.
+    weight: views there are / k; a sum over the k views, times this, is an unbiased estimate of that over all.
+    """
+
+    pixels: Tensor
+    dense: Tensor
+    numbers: tuple[int, ...]
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """One training batch; unpacks as `image, label, dense = batch`.
 
     image: uint8 [batch, channels, height, width], the stored pixels.
     label: int64 [batch], the hard classes.
-    dense: float32 [batch, views, classes], probabilities; None for a dataset without dense labels.
+    dense: float32 [batch, views, classes], in the loader's space, probabilities unless another was chosen; None
+        for a dataset without dense labels.
     index: int64 [batch], position of each record in the dataset.
     present: bool [batch, views], which views there are; None where none is missing. The rows of `dense` of
-        missing views are all 0, so that they add nothing to a cross-entropy.
+        missing views are all 0, in every space; probabilities of 0 add nothing to a cross-entropy.
     soft: float32 [batch, classes], the distiller's own labels of the whole images, or None.
+    mask: bool [batch], False for records that are only repeated to fill the batch: leave them out of losses
+        and counts; None where none is repeated.
+    cut: what `views` calls; made by the loader.
     """
 
     image: Tensor
@@ -79,6 +104,21 @@ class Batch:
     index: Tensor
     present: Tensor | None = None
     soft: Tensor | None = None
+    mask: Tensor | None = None
+    cut: Callable[[Batch, int | None], Views] | None = field(default=None, repr=False, compare=False)
+
+    def views(self, k: int | None = None) -> Views:
+        """Cut the views that the dense labels belong to, as model input.
+
+        Args:
+            k: how many, drawn for the batch as a pure function of seed, epoch and step; None for all.
+
+        Raises:
+            UsageError: the dataset has no dense labels, k is out of range, or no loader made this batch.
+        """
+        if self.cut is None:
+            raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
+        return self.cut(self, k)
 
     def __iter__(self) -> Iterator[Tensor | None]:
         yield self.image

@@ -14,7 +14,9 @@ from torch.nn.functional import interpolate
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
+from ladd_data.loaders import batches
 from ladd_data.loaders.order import epoch_order
+from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.pixels import apply_affine
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import reference_view
@@ -105,15 +107,19 @@ def test_set_epoch_goes_straight_to_an_epochs_order(labelled: Path) -> None:
 
 
 def test_without_shuffle_records_come_in_file_order_and_a_short_batch_can_be_dropped(labelled: Path) -> None:
-    loader = ladd.load(labelled).loader(4, drop_last=True)
+    loader = ladd.load(labelled).loader(4, last="drop")
 
     assert [batch.index.tolist() for batch in loader] == [[0, 1, 2, 3]]
     assert len(loader) == 1
 
 
-def test_the_loader_keeps_uint8_and_float16(labelled: Path) -> None:
+def test_the_loader_keeps_uint8_and_labels_that_are_many_as_stored(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "are_few", lambda labels, pixels: False)
     loader = ladd.load(labelled).loader(4)
 
+    assert isinstance(loader, ResidentLoader)
     assert loader.images.dtype == torch.uint8
     assert loader.stored["dense_log_probs"].dtype == torch.float16
 

@@ -19,7 +19,8 @@ SOURCES = sorted(
 )
 
 FLOORS = [
-    {"errors", "types"},
+    {"errors"},
+    {"types"},
     {"files", "recipe", "processes"},
     {"manifest", "png", "jpeg"},
     {"manifest_json"},

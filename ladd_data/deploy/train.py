@@ -139,7 +139,7 @@ def _train_one(
     torch.manual_seed(seed)
     network = build_network(spec).to(device)
     optimizer = torch.optim.SGD(network.parameters(), plan.lr, plan.momentum, weight_decay=plan.weight_decay)
-    loader = dataset.loader(plan.batch_size, shuffle=True, seed=seed, device=device)
+    loader = dataset.loader(plan.batch_size, shuffle=True, seed=seed, device=device, rank=0, world=1)
     loss_of = _loss(plan)
     steps, step = plan.epochs * len(loader), 0
     loss = torch.zeros(())

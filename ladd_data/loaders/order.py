@@ -27,6 +27,21 @@ def epoch_order(count: int, seed: int, epoch: int) -> I64:
     return np.argsort(keys, kind="stable").astype(np.int64)
 
 
+def draw_views(count: int, k: int, seed: int, epoch: int, slot: int) -> tuple[int, ...]:
+    """Return k of `count` view numbers, ascending; each set of k is equally likely.
+
+    Args:
+        count: views there are.
+        k: how many to draw, 1 .. count.
+        seed: of the loader.
+        epoch: of the pass.
+        slot: the first of the global batch, so that every rank draws the same.
+    """
+    stream = _mix(_mix(_mix(np.array([seed], np.uint64)) ^ np.array([epoch], np.uint64)) ^ np.array([slot], np.uint64))
+    keys = _mix(np.arange(count, dtype=np.uint64) + stream)
+    return tuple(sorted(np.argsort(keys, kind="stable")[:k].tolist()))
+
+
 def _mix(value: U64) -> U64:
     """SplitMix64's output function (Steele, Lea, Flood 2014): a bijection of 64-bit integers."""
     with np.errstate(over="ignore"):
