@@ -7,22 +7,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
-from ladd_data.loaders.batches import KEPT, BatchMaker
+from ladd_data.loaders.batches import BatchMaker
+from ladd_data.loaders.cache import is_vouched
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
-from ladd_data.loaders.loader import Loader, Placement, PlacementName
+from ladd_data.loaders.loader import Loader
+from ladd_data.loaders.opening import open_loader
+from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.ranks import find_rank
-from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.loaders.schedule import Last, Schedule
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
 from ladd_data.shards.container import clause_of
-from ladd_data.shards.folder import Folder, Shard, open_folder
+from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
@@ -39,14 +40,21 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
     Args:
         path: the folder, as `ladd convert` or `ladd label` wrote it.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
-            read later is still held to the format's limits, and what cannot be read is a DatasetError.
+            read later is still held to the format's limits, and what cannot be read is a DatasetError. Shards
+            that the cache was made of, and that have not been written since, are compared when they are first
+            read: with `placement="cached"` they are not.
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.
         DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
             problem found, each with its file.
     """
-    return Dataset(open_folder(Path(path), verify=verify))
+    folder = read_metadata(Path(path))
+    vouched = verify and is_vouched(folder)
+    problems = check_files(folder, verify=verify and not vouched)
+    if problems:
+        raise DatasetError(problems)
+    return Dataset(folder, unverified=vouched)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +74,9 @@ class Arrays:
 class Dataset:
     """A dataset folder, opened. Made by `load`."""
 
-    def __init__(self, folder: Folder) -> None:
-        """Wrap an opened folder."""
-        self.folder = folder
+    def __init__(self, folder: Folder, *, unverified: bool = False) -> None:
+        """Wrap an opened folder; `unverified`: its shards are still to be compared with their checksums."""
+        self._folder, self._unverified = folder, unverified
         self.manifest: Manifest = folder.manifest
         self._makers: dict[torch.device, ViewMaker] = {}
         self._group: tuple[int, Records] | None = None
@@ -86,6 +94,20 @@ class Dataset:
     def view_spec(self) -> Grid | Full | Boxes | None:
         """The views that the dense labels belong to; None before labeling."""
         return self.manifest.labels.views if self.manifest.labels else None
+
+    @property
+    def folder(self) -> Folder:
+        """The files, verified.
+
+        Raises:
+            DatasetError: a shard has changed since the cache was made of it.
+        """
+        if self._unverified:
+            problems = check_files(self._folder, verify=True)
+            if problems:
+                raise DatasetError(problems)
+            self._unverified = False
+        return self._folder
 
     def __getitem__(self, index: int) -> Record:
         """Return one record, decoded; negative numbers count from the end."""
@@ -188,7 +210,7 @@ class Dataset:
         shuffle: bool = False,
         seed: int = 0,
         device: torch.device | str = "cpu",
-        placement: PlacementName | Literal["auto"] = "auto",
+        placement: Choice = "auto",
         last: Last = "short",
         space: DenseSpace = "probabilities",
         rank: int | None = None,
@@ -214,22 +236,11 @@ class Dataset:
         Raises:
             UsageError: a value is out of range, or the space cannot be had from what is stored.
         """
-        device = torch.device(device)
         rank, world = find_rank(rank, world)
         schedule = Schedule(len(self), batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
-        make = BatchMaker(self.manifest.labels, len(self.classes), space, seed, self._cut, device)
-        stored = to_tensors(pick(self.arrays.dense, KEPT), device)
-        images = torch.from_numpy(self.arrays.images).to(device)
-        size = images.nbytes + sum(values.nbytes for values in stored.values())
-        return ResidentLoader(
-            images,
-            torch.from_numpy(self.arrays.labels).to(device),
-            stored,
-            make,
-            schedule,
-            self.manifest.digest,
-            Placement("resident", str(device), size, "asked for"),
-        )
+        labels, classes = self.manifest.labels, len(self.classes)
+        make = BatchMaker(labels, classes, space, seed, self._cut, torch.device(device))
+        return open_loader(self, self._folder, schedule, make, placement)
 
     def _cut(self, images: Tensor, numbers: Sequence[int], index: Tensor) -> Tensor:
         return self.views(images, numbers, index=index)
@@ -262,7 +273,8 @@ class Dataset:
     @cached_property
     def _boxes(self) -> Columns:
         """Where each record's views lie; checked, as nothing else keeps a wrong box from a device's memory."""
-        columns = pick(self.arrays.dense, ("view_box", "view_flip"))
+        parts = [pick(records.dense, ("view_box", "view_flip")) for _, _, records in self.folder.records()]
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         boxes, images = columns["view_box"], self.manifest.images
         outside = ~lies_inside(boxes, images.height, images.width)
         if not outside.any():
@@ -270,7 +282,7 @@ class Dataset:
         row, view = np.argwhere(outside)[0].tolist()
         shard = next(group[1] for group in reversed(self._groups) if group[0] <= row)
         first = min(start for start, other, _ in self._groups if other is shard)
-        name = self.arrays.ids[row]
+        name = self[row].id
         where = f"{say_place(shard.path, row - first, name)}, view_box, view {view}"
         found, expected = f"box {boxes[row, view].tolist()}", f"one inside {images.height}x{images.width}"
         fix = "Download the dataset again."

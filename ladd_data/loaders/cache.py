@@ -1,0 +1,199 @@
+"""The user's cache of decoded datasets: each an Arrow edition, made once, mapped by every process that trains.
+
+An entry is a folder `<dataset digest>-<16 digits of its files' digest>` with the edition (`dataset/`), the
+checksums of what loaders read (`checks.json`, `rows.npy`), and which files it was made of (`sources.json`). It
+appears whole or not at all; a file lock lets one process make it while others wait.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ladd_data.errors import LaddError, UsageError
+from ladd_data.files import read_limited, sync_file, sync_folder, write_atomically
+from ladd_data.manifest import MANIFEST_PATH
+from ladd_data.shards.folder import SHARDS_PATH, Folder
+
+DATASET, CHECKS, ROWS, SOURCES = "dataset", "checks.json", "rows.npy", "sources.json"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cached dataset: its key, its folder, bytes on disk, and when it was last opened (seconds since 1970)."""
+
+    key: str
+    path: Path
+    bytes: int
+    used: float
+
+    @property
+    def digest(self) -> str:
+        """The dataset's digest."""
+        return self.key.split("-")[0]
+
+
+def cache_root() -> Path:
+    """Return the cache's folder: $LADD_CACHE, else ladd-data in $XDG_CACHE_HOME or ~/.cache; it may not be there."""
+    if named := os.environ.get("LADD_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "ladd-data"
+
+
+def key_of(folder: Folder) -> str:
+    """Return the key of a dataset's entry: its digest, and what tells its files, hence its order, from others'."""
+    files = hashlib.sha256(read_limited(folder.path / MANIFEST_PATH) + read_limited(folder.path / SHARDS_PATH))
+    return f"{folder.manifest.digest}-{files.hexdigest()[:16]}"
+
+
+def list_entries() -> list[Entry]:
+    """Return what is in the cache, that used last first."""
+    root = cache_root()
+    found = [_describe(path) for path in root.glob("*-*") if not path.name.startswith(".") and path.is_dir()]
+    return sorted(found, key=lambda entry: -entry.used)
+
+
+def clear_cache(digest: str | None = None) -> list[Entry]:
+    """Remove entries, and return what was removed; a process that has one mapped keeps it until it ends.
+
+    Args:
+        digest: the beginning of a dataset's digest or of a key; None for all, leftovers of killed runs included.
+
+    Raises:
+        UsageError: no entry begins so.
+    """
+    root, chosen = cache_root(), [entry for entry in list_entries() if entry.key.startswith(digest or "")]
+    if digest is not None and not chosen:
+        raise UsageError(f'no cached dataset begins with "{digest}". "ladd cache list" names those there are.')
+    for entry in chosen:
+        with _holding(entry.key):
+            gone = root / f".{entry.key}.gone"
+            shutil.rmtree(gone, ignore_errors=True)
+            entry.path.rename(gone)
+            shutil.rmtree(gone)
+    for path in root.glob(".*.gone") if digest is None else ():
+        shutil.rmtree(path, ignore_errors=True)
+    for path in root.glob(".*.partial") if digest is None else ():
+        with suppress(Timeout), _holding(path.name[1 : -len(".partial")], wait=False):
+            shutil.rmtree(path, ignore_errors=True)
+    return chosen
+
+
+@contextmanager
+def new_entry(key: str) -> Iterator[Path | None]:
+    """Hold the right to make an entry: yields an empty folder that becomes it, or None where it is there already.
+
+    Waits while another process makes it. Whatever ends the block early leaves nothing behind.
+
+    Raises:
+        LaddError: the cache cannot be written.
+    """
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _holding(key):
+            if (root / key).is_dir():
+                yield None
+                return
+            partial = root / f".{key}.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                yield partial
+                for name in (CHECKS, ROWS):
+                    sync_file(partial / name)
+                sync_folder(partial)
+                partial.rename(root / key)
+                sync_folder(root)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+    except OSError as error:
+        raise LaddError(
+            f"{error.filename or root}: {error.strerror or error}. The cache cannot be written: set LADD_CACHE to a "
+            'folder with room, or choose another placement, such as placement="streaming".'
+        ) from error
+
+
+def discard(key: str) -> None:
+    """Remove an entry that was found damaged, if it is there."""
+    with _holding(key):
+        shutil.rmtree(cache_root() / key, ignore_errors=True)
+
+
+def vouch(key: str, folder: Folder) -> None:
+    """Note that a dataset's shards, as they now lie on the disk, have been compared with their checksums."""
+    path = cache_root() / key / SOURCES
+    with suppress(OSError):
+        notes = _read_notes(path)
+        notes[str(folder.path.resolve())] = _stamps(folder)
+        write_atomically(path, json.dumps(notes).encode())
+
+
+def is_vouched(folder: Folder) -> bool:
+    """Tell whether the shards are, by size, times and inode, those that were compared when their entry was made.
+
+    They need not be hashed again to open the dataset: its entry is what is read.
+    """
+    with suppress(OSError):
+        notes = _read_notes(cache_root() / key_of(folder) / SOURCES)
+        return notes.get(str(folder.path.resolve())) == _stamps(folder)
+    return False
+
+
+def mark_used(path: Path) -> None:
+    """Note that an entry has been opened now."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def _describe(path: Path) -> Entry:
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return Entry(path.name, path, size, path.stat().st_mtime)
+
+
+def _read_notes(path: Path) -> dict[str, list[list[int]]]:
+    try:
+        notes = json.loads(read_limited(path))
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def _stamps(folder: Folder) -> list[list[int]]:
+    stats = [(folder.path / shard.path).stat() for shard in folder.shards]
+    return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for stat in stats]
+
+
+@contextmanager
+def _holding(key: str, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of an entry; the file goes with it."""
+    path = cache_root() / f".{key}.lock"
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise
+        began = time.monotonic()
+        _log.info("waiting for another process that makes %s", cache_root() / key)
+        lock.acquire()
+        _log.info("waited %.1f s", time.monotonic() - began)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()  # while it is held: filelock does not give out a lock on a file without a name
+        lock.release()

@@ -1,0 +1,80 @@
+"""From a dataset to its loader: the placement is chosen, said in one line, and built."""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import torch
+
+from ladd_data.errors import UsageError
+from ladd_data.loaders import cache
+from ladd_data.loaders.batches import KEPT, BatchMaker
+from ladd_data.loaders.cached import CachedLoader, Source, open_cached
+from ladd_data.loaders.decode import to_tensors
+from ladd_data.loaders.loader import Loader, Placement
+from ladd_data.loaders.pinned import PinnedLoader
+from ladd_data.loaders.placement import Choice, choose_placement, decoded_bytes
+from ladd_data.loaders.resident import ResidentLoader
+from ladd_data.loaders.schedule import Schedule
+from ladd_data.shards.folder import Folder
+from ladd_data.shards.layout import pick
+from ladd_data.types import I64, U8, Columns
+
+_log = logging.getLogger(__name__)
+
+
+class Whole(Protocol):
+    """A whole dataset, decoded."""
+
+    @property
+    def images(self) -> U8:
+        """Pixels, uint8 [records, channels, height, width]."""
+
+    @property
+    def labels(self) -> I64:
+        """Classes, int64 [records]."""
+
+    @property
+    def dense(self) -> Columns:
+        """Label columns, each [records, ...]."""
+
+
+class Opened(Source, Protocol):
+    """What a dataset is to its loaders, those that keep all of it in memory included."""
+
+    @property
+    def arrays(self) -> Whole:
+        """The whole of it, verified."""
+
+
+def open_loader(dataset: Opened, folder: Folder, schedule: Schedule, make: BatchMaker, choice: Choice) -> Loader:
+    """Return the loader of a dataset.
+
+    Args:
+        dataset: what is read, if it has to be.
+        folder: its files, for what is known without reading them.
+        schedule: which records come when.
+        make: makes batches, and says on which device.
+        choice: a placement, or "auto".
+    """
+    size = decoded_bytes(folder.layout, schedule.count)
+    is_cached = (cache.cache_root() / cache.key_of(folder)).is_dir()
+    placement = choose_placement(choice, size, make.device, is_cached=is_cached)
+    _log.info("%s: %s", folder.manifest.name, placement)
+    digest = folder.manifest.digest
+    if placement.name == "cached":
+        return CachedLoader(open_cached(dataset, folder), make, schedule, digest, placement)
+    if placement.name == "streaming":
+        raise UsageError('placement "streaming" reads in blocks: see Dataset.stream.')  # until it is merged
+    return _open_whole(dataset.arrays, schedule, make, digest, placement)
+
+
+def _open_whole(whole: Whole, schedule: Schedule, make: BatchMaker, digest: str, placement: Placement) -> Loader:
+    stored = to_tensors(pick(whole.dense, KEPT), copy=False)
+    images, labels = torch.from_numpy(whole.images), torch.from_numpy(whole.labels)
+    if placement.name == "pinned" and make.device.type == "cuda":
+        return PinnedLoader({"image": images, "label": labels, **stored}, make, schedule, digest, placement)
+    device = make.device
+    there = {name: values.to(device) for name, values in stored.items()}
+    return ResidentLoader(images.to(device), labels.to(device), there, make, schedule, digest, placement)
