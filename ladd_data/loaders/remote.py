@@ -8,7 +8,6 @@ Source: RFC 9110, section 14 (range requests); https://huggingface.co/docs/hub/a
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import queue
@@ -19,6 +18,7 @@ import urllib.parse
 import urllib.request
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import uniform
@@ -29,9 +29,10 @@ from ladd_data.files import MAX_JSON_BYTES
 
 PIECE_BYTES = 8 * 2**20
 """Fetched by one request, and what is fetched again after a fault."""
-_READ_BYTES = 256 * 1024
+_STOP_SECONDS = 0.1
+"""How soon a wait ends that nobody needs any more."""
 _RETRIED_STATUS = (408, 425, 429)
-_PASSING = (OSError, EOFError, http.client.HTTPException)
+_PASSING = (OSError, EOFError)
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _T = TypeVar("_T")
 
@@ -59,6 +60,10 @@ class SourceError(LaddError):
     """Bytes that could not be had: says from where, how often it was tried and what happened each time."""
 
 
+class StoppedError(LaddError):
+    """A wait that was ended because nobody wants the bytes any more."""
+
+
 class ShortError(EOFError):
     """A body that ended before the range did."""
 
@@ -66,8 +71,11 @@ class ShortError(EOFError):
 class Source(ABC):
     """A dataset folder somewhere, read by ranges."""
 
-    name: str
-    """What the caller calls it."""
+    def __init__(self, name: str) -> None:
+        """Name the place as the caller does."""
+        self.name = name
+        self.stop = threading.Event()
+        """Set to end every wait at once, with a StoppedError."""
 
     @abstractmethod
     def size(self, path: str) -> int | None:
@@ -95,7 +103,8 @@ class LocalSource(Source):
 
     def __init__(self, path: Path) -> None:
         """Look at nothing yet."""
-        self.path, self.name = path, str(path)
+        super().__init__(str(path))
+        self.path = path
 
     def size(self, path: str) -> int:
         """Return a file's bytes."""
@@ -125,11 +134,16 @@ class LocalSource(Source):
 
 
 class RemoteSource(Source):
-    """A folder behind requests that may fail; subclasses make a single one."""
+    """A folder behind requests that may fail; subclasses make a single one.
+
+    Each request runs in a daemon thread, so that it has a deadline whatever the library below does, and so that
+    nobody waits for it who wants to stop.
+    """
 
     def __init__(self, name: str, patience: Patience) -> None:
         """Ask for nothing yet."""
-        self.name, self._patience = name, patience
+        super().__init__(name)
+        self._patience = patience
 
     def size(self, path: str) -> int | None:
         """Return a file's bytes, asked again where needed."""
@@ -168,14 +182,42 @@ class RemoteSource(Source):
         faults: list[str] = []
         while True:
             try:
-                return act()
+                return self._within(act)
             except _PASSING as error:
                 faults.append(_say(error))
                 final, last = _is_final(error), len(faults) == self._patience.attempts
                 if final or last:
                     raise SourceError(self._describe(path, faults, final)) from error
             wait = min(30.0, self._patience.pause * 2 ** (len(faults) - 1))
-            time.sleep(uniform(0.5, 1.0) * wait)  # jitter: ranks that failed together do not come back together
+            if self.stop.wait(uniform(0.5, 1.0) * wait):  # jitter: ranks that failed together come back one by one
+                raise StoppedError
+
+    def _within(self, act: Callable[[], _T]) -> _T:
+        """Return what `act` returns; a call that takes too long is left to end by itself."""
+        answers: queue.SimpleQueue[_Answer[_T]] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                answers.put(_Answer(act(), None))
+            except BaseException as error:
+                answers.put(_Answer(None, error))
+
+        threading.Thread(target=run, name="ladd-fetch", daemon=True).start()
+        deadline = time.monotonic() + self._patience.timeout
+        while not self.stop.is_set():
+            with suppress(queue.Empty):
+                answer = answers.get(timeout=max(0.0, min(_STOP_SECONDS, deadline - time.monotonic())))
+                break
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"a time-out after {self._patience.timeout:g} s")
+        else:
+            raise StoppedError
+        error = answer.error
+        if error is None:
+            return answer.value  # type: ignore[return-value]
+        if isinstance(error, LaddError | OSError | EOFError):
+            raise error
+        raise OSError(f"{type(error).__name__}: {error}") from error
 
     def _describe(self, path: str, faults: list[str], final: bool) -> str:
         where = f"{self.name}: {path}"
@@ -200,11 +242,11 @@ class HttpSource(RemoteSource):
 
     def _read(self, path: str, start: int, stop: int) -> bytes:
         with self._open(path, start, stop) as answer:
-            return self._drain(answer, stop - start, exact=True)
+            return _drain(answer, stop - start, exact=True)
 
     def _read_all(self, path: str) -> bytes:
         with self._request(path, None) as answer:
-            return self._drain(answer, MAX_JSON_BYTES + 1, exact=False)
+            return _drain(answer, MAX_JSON_BYTES + 1, exact=False)
 
     def _open(self, path: str, start: int, stop: int) -> Any:
         answer = self._request(path, f"bytes={start}-{stop - 1}")
@@ -234,26 +276,9 @@ class HttpSource(RemoteSource):
                 raise FileNotFoundError(f"status {error.code}") from error
             raise
 
-    def _drain(self, answer: Any, size: int, *, exact: bool) -> bytes:
-        """Read a body as it comes, against the clock: a server that trickles is one that hangs."""
-        parts: list[bytes] = []
-        left, deadline = size, time.monotonic() + self._patience.timeout
-        while left:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"a time-out after {self._patience.timeout:g} s, {size - left} of {size} bytes in")
-            part = answer.read1(min(left, _READ_BYTES))
-            if not part:
-                break
-            parts.append(part)
-            left -= len(part)
-        stated = answer.headers.get("Content-Length", "")
-        if (left and exact) or (left and stated.isdigit() and size - left < int(stated)):
-            raise ShortError(f"a body that ends after {size - left} bytes")
-        return b"".join(parts)
-
 
 class FsspecSource(RemoteSource):
-    """A folder in a file system of fsspec; each call has a deadline, whatever the file system does."""
+    """A folder in a file system of fsspec."""
 
     def __init__(self, name: str, patience: Patience) -> None:
         """Open the file system.
@@ -270,42 +295,21 @@ class FsspecSource(RemoteSource):
             raise UsageError(f"{name}: {error}. Install what fsspec needs for it, or copy the folder here.") from error
 
     def _size(self, path: str) -> int | None:
-        size = self._within(lambda: self._files.size(self._at(path)))
+        size = self._files.size(self._at(path))
         return None if size is None else int(size)
 
     def _read(self, path: str, start: int, stop: int) -> bytes:
-        data: bytes = self._within(lambda: self._files.cat_file(self._at(path), start=start, end=stop))
+        data: bytes = self._files.cat_file(self._at(path), start=start, end=stop)
         if len(data) != stop - start:
             raise ShortError(f"{len(data)} bytes where {stop - start} were asked for")
         return data
 
     def _read_all(self, path: str) -> bytes:
-        data: bytes = self._within(lambda: self._files.cat_file(self._at(path), start=0, end=MAX_JSON_BYTES + 1))
+        data: bytes = self._files.cat_file(self._at(path), start=0, end=MAX_JSON_BYTES + 1)
         return data
 
     def _at(self, path: str) -> str:
         return f"{self._base.rstrip('/')}/{path}"
-
-    def _within(self, act: Callable[[], _T]) -> _T:
-        """Return what `act` returns; a call that takes too long is left to end by itself, in a daemon thread."""
-        answers: queue.SimpleQueue[_Answer[_T]] = queue.SimpleQueue()
-
-        def run() -> None:
-            try:
-                answers.put(_Answer(act(), None))
-            except BaseException as error:
-                answers.put(_Answer(None, error))
-
-        threading.Thread(target=run, name="ladd-fsspec", daemon=True).start()
-        try:
-            answer = answers.get(timeout=self._patience.timeout)
-        except queue.Empty:
-            raise TimeoutError(f"a time-out after {self._patience.timeout:g} s") from None
-        if answer.error is None:
-            return answer.value  # type: ignore[return-value]
-        if isinstance(answer.error, _PASSING) or not isinstance(answer.error, Exception):
-            raise answer.error
-        raise OSError(f"{type(answer.error).__name__}: {answer.error}") from answer.error
 
 
 class _Answer(NamedTuple, Generic[_T]):
@@ -351,6 +355,16 @@ def _open_hub(text: str, rest: str, patience: Patience) -> HttpSource:
         found = "no such dataset or revision" if answer is None else "an answer without a commit"
         raise SourceError(f"{text}: the Hub has {found}. Check the name, the revision and your token.") from None
     return HttpSource(text, f"{constants.ENDPOINT}/datasets/{name}/resolve/{commit}", patience, secret)
+
+
+def _drain(answer: Any, size: int, *, exact: bool) -> bytes:
+    """Return a body of `size` bytes, or, unless `exact`, of at most so many; ShortError for one that is cut."""
+    data: bytes = answer.read(size)
+    stated = answer.headers.get("Content-Length", "")
+    expected = size if exact else min(size, int(stated)) if stated.isdigit() else 0
+    if len(data) < expected:
+        raise ShortError(f"a body that ends after {len(data)} of {expected} bytes")
+    return data
 
 
 def _is_final(error: BaseException) -> bool:
