@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_place
 from ladd_data.loaders.batches import KEPT
 from ladd_data.loaders.buffers import Buffers
-from ladd_data.loaders.picture_files import FileBytes
+from ladd_data.loaders.picture_files import FileBytes, StoredPages
 from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source, SourceError
 from ladd_data.manifest import Boxes
 from ladd_data.png import decode_png
@@ -33,11 +32,16 @@ from ladd_data.shards.container import MAX_FOOTER_BYTES, ShardError, clause_of, 
 from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, check_footer_at, check_shard
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import pick
-from ladd_data.shards.limits import Page, RowGroup, find_pages, read_groups
+from ladd_data.shards.limits import Page, RowGroup, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
 from ladd_data.shards.tables import from_array, refuse_nulls
-from ladd_data.types import I64, Columns
+from ladd_data.types import I64, U8, Columns
 from ladd_data.views.geometry import lies_inside
+
+try:
+    from isal.isal_zlib import crc32  # ten times as fast
+except ImportError:  # where there is no wheel
+    from zlib import crc32
 
 Verify = Literal["pages", "shards"]
 """What is compared when a shard is first read: pages with their CRC-32 where they have one, or every shard with its
@@ -45,6 +49,8 @@ SHA-256 as well."""
 _AGAIN = "Download the dataset again."
 _TAIL_BYTES = 256 * 1024
 """Of a Parquet shard fetched at first: most footers are in it."""
+_CACHED = 2**20
+"""Read at once from a disk: few enough to be compared while they are in the processor's cache."""
 _ROUND = 2**20
 """Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
 _WANTED = (*KEPT, "view_box", "view_flip")
@@ -55,14 +61,14 @@ class Block:
     """Some records in a row.
 
     shard: where they are from; row: the first one's place there; first: its number in the dataset. images: PNG or
-    JPEG files, or pixels. labels: int64 [records]; columns: the label columns that batches need.
+    JPEG files, or rows of pixels, uint8 [height, width * channels]; or pixels, where the container holds them. labels: int64 [records]; columns: the label columns that batches need.
     """
 
     shard: Shard
     row: int
     first: int
     ids: pa.Array | list[str]
-    images: Sequence[FileBytes] | PixelImages
+    images: Sequence[FileBytes | U8] | PixelImages
     labels: I64
     columns: Columns
 
@@ -136,6 +142,7 @@ class ParquetBlocks(ShardBlocks):
         """
         super().__init__(folder, index)
         self._source, self._buffers, self._verified = source, buffers, verified
+        self._stored = StoredPages(folder.layout.shape)
         shard = self._shard
         with _open_end(source, shard) as path:
             _raise(check_footer_at(folder, index, path))
@@ -146,22 +153,27 @@ class ParquetBlocks(ShardBlocks):
 
     def _read(self, number: int) -> Block:
         group, key = self._groups[number], self._key(number)
-        start, stop = group.span
-        memory = memoryview(self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND))[: stop - start]
-        self._source.read_into(self._shard.path, start, memory)
-        window = _Window(memory, start, self._shard.bytes)
-        pages = find_pages(number, group, window.peek, self._shard.bytes)
-        files: list[memoryview] = []
+        window = self._new_window(group)
+        images: list[FileBytes | U8] = []
         fresh = key is None or key not in self._verified
-        for page in pages["image.bytes"]:
-            content = memory[page.start - start : page.start - start + page.size]
-            if fresh and (found := zlib.crc32(content)) != page.crc:
-                raise self._blame(number, len(files), page, content, found)
-            files += read_files(content, page.values)
+        for chunk in group.chunks:
+            where, is_image = f"row group {number}, column {chunk.path}", chunk.path == "image.bytes"
+            for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+                if not is_image:  # arrow compares these
+                    continue
+                content = window.part(page.start, page.size)
+                if fresh and (found := crc32(content)) != page.crc:  # now, while they are in the processor's cache
+                    raise self._blame(number, len(images), page, content, found)
+                images += self._stored.take_page(read_files(content, page.values))
         ids, labels, columns = self._read_labels(window, number, group, verify=fresh)
         if key is not None:
             self._verified.add(key)
-        return self._block(number, ids, files, labels, columns)
+        return self._block(number, ids, images, labels, columns)
+
+    def _new_window(self, group: RowGroup) -> _Window:
+        start, stop = group.span
+        memory = memoryview(self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND))[: stop - start]
+        return _Window(self._source, self._shard, start, memory)
 
     def _read_labels(
         self, window: _Window, number: int, group: RowGroup, *, verify: bool
@@ -183,7 +195,7 @@ class ParquetBlocks(ShardBlocks):
         columns = {name: _in_one(table.column(name)) for name in names}
         refuse_nulls(columns)
         dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in wanted.items()}
-        return columns["id"], np.asarray(columns["label"].to_numpy(), np.int64), dense
+        return columns["id"], from_array(columns["label"], (), "int64"), dense
 
     def _blame(self, number: int, row: int, page: Page, content: memoryview, found: int) -> ShardError:
         """Return the error of a damaged page of images; names the record where its own checksums tell."""
@@ -204,10 +216,7 @@ class ParquetBlocks(ShardBlocks):
     def _name(self, number: int, row: int) -> str | None:
         """Return the id of a record of a damaged row group, if that can still be read."""
         try:
-            start, stop = self._groups[number].span
-            memory = memoryview(bytearray(stop - start))
-            self._source.read_into(self._shard.path, start, memory)
-            window = _Window(memory, start, self._shard.bytes)
+            window = self._new_window(self._groups[number])
             ids = self._read_labels(window, number, self._groups[number], verify=True)[0]
             return str(ids[row].as_py())
         except (ValueError, SourceError):
@@ -273,23 +282,34 @@ def check_verify(verify: str) -> None:
 
 
 class _Window:
-    """A file of which some bytes are in memory, for pyarrow to read from."""
+    """A shard of which a part is in memory, fetched from its start on as far as it is asked for; pyarrow reads it."""
 
     closed = False
 
-    def __init__(self, memory: memoryview, start: int, size: int) -> None:
-        self._memory, self._start, self._size, self._at = memory, start, size, 0
+    def __init__(self, source: Source, shard: Shard, start: int, memory: memoryview) -> None:
+        self._source, self._shard, self._start, self._memory = source, shard, start, memory
+        self._step = _CACHED if isinstance(source, LocalSource) else PIECE_BYTES
+        self._there = self._at = 0
+
+    def part(self, position: int, size: int) -> memoryview:
+        first = max(0, position - self._start)
+        stop = min(first + size, len(self._memory))
+        while self._there < stop:
+            piece = self._memory[self._there : self._there + self._step]
+            self._source.read_into(self._shard.path, self._start + self._there, piece)
+            self._there += len(piece)
+        return self._memory[first:stop]
 
     def peek(self, position: int, size: int) -> bytes:
-        return bytes(self._memory[max(0, position - self._start) : max(0, position - self._start + size)])
+        return bytes(self.part(position, size))
 
     def read(self, size: int = -1) -> bytes:
-        data = self.peek(self._at, size if size >= 0 else self._size)
+        data = self.peek(self._at, size if size >= 0 else self._shard.bytes)
         self._at += len(data)
         return data
 
     def seek(self, position: int, whence: int = 0) -> int:
-        self._at = position + (0, self._at, self._size)[whence]
+        self._at = position + (0, self._at, self._shard.bytes)[whence]
         return self._at
 
     def tell(self) -> int:

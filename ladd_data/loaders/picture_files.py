@@ -53,8 +53,12 @@ class PictureDecoder:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def fill(self, files: Sequence[FileBytes], out: U8) -> None:
-        """Write the pixels of `files` into `out`, uint8 [files, height, width, channels].
+    def fill(self, files: Sequence[FileBytes | U8], out: U8) -> None:
+        """Write pixels into `out`, uint8 [files, height, width, channels].
+
+        Args:
+            files: what to decode; or rows of pixels (`StoredPages`), uint8 [height, width * channels], to copy.
+            out: where to.
 
         Raises:
             PictureError: the first file that is damaged, or of another kind, size or colour type.
@@ -68,21 +72,55 @@ class PictureDecoder:
             job.result()
         return None
 
-    def _copy(self, file: FileBytes, rows: U8) -> bool:
-        """Copy a stored PNG's rows; False for any other file."""
+    def _copy(self, file: FileBytes | U8, rows: U8) -> bool:
+        """Copy rows, or a stored PNG's rows; False for any other file."""
+        if isinstance(file, np.ndarray):
+            rows[:] = file
+            return True
         if not self._png:
             return False
         if self._stored is None or len(file) != self._stored.size:
             self._stored = _find_layout(bytes(file), self._shape) or self._stored
         return self._stored is not None and self._stored.copy(file, rows)
 
-    def _decode_some(self, files: Sequence[FileBytes], places: Sequence[int], out: U8) -> None:
+    def _decode_some(self, files: Sequence[FileBytes | U8], places: Sequence[int], out: U8) -> None:
         for place in places:
             try:
                 pixels = self._decode(bytes(files[place]), *self._shape)
             except ValueError as error:
                 raise PictureError(place, str(error)) from error
             out[place] = pixels.transpose(1, 2, 0)
+
+
+class StoredPages:
+    """Looks at the stored PNGs of a page together, so that nothing is left to do for each but to copy it."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        """Expect images of `shape` (channels, height, width)."""
+        self._shape = shape
+        self._layout: _StoredLayout | None = None
+
+    def take_page(self, files: list[memoryview]) -> Sequence[FileBytes | U8]:
+        """Return the pixels of files that lie one behind the other at equal distances, as rows; else the files.
+
+        Rows are parts of the same memory: uint8 [height, width * channels]. Images of more than 64 KB, which deflate
+        stores in several blocks, stay files.
+        """
+        if len(files) < 2 or len({len(file) for file in files}) > 1:
+            return files
+        if self._layout is None or self._layout.size != len(files[0]):
+            self._layout = _find_layout(bytes(files[0]), self._shape) or self._layout
+        layout = self._layout
+        if layout is None or layout.size != len(files[0]) or len(layout.runs) != 1 or layout.parts:
+            return files
+        first, second = (np.frombuffer(file, np.uint8) for file in files[:2])
+        step = second.ctypes.data - first.ctypes.data
+        table = np.lib.stride_tricks.as_strided(first, (len(files), layout.size), (step, 1), writeable=False)
+        if any((table[:, at : at + len(text)] != np.frombuffer(text, np.uint8)).any() for at, text in layout.fixed):
+            return files
+        run = layout.runs[0]
+        rows = table[:, run.start : run.start + run.count * layout.width].reshape(len(files), run.count, layout.width)
+        return files if rows[:, :, 0].any() else list(rows[:, :, 1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -35,7 +36,7 @@ _CHUNK_FIELDS = {1, 2, 3, 4, 5, 6, 7}
 """Of a ColumnChunk without encryption."""
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """What a footer says of one column chunk: names, type and codec by number, counts and bytes."""
 
     path: str
@@ -52,7 +53,7 @@ class RowGroup(NamedTuple):
     """What a footer says of one row group."""
 
     rows: int
-    chunks: list[_Chunk]
+    chunks: list[Chunk]
 
     @property
     def span(self) -> tuple[int, int]:
@@ -111,30 +112,13 @@ def check_pages(path: Path, layout: Layout, row_groups: Sequence[int] | None = N
                 values = group.rows * per_row.get(chunk.path.split(".")[0], 1)
                 _check_chunk(where, chunk, values, nested=values != group.rows)
                 if row_groups is None or number in row_groups:
-                    _walk_pages(where, partial(_read_at, file), chunk, end)
+                    deque(walk_pages(where, partial(_read_at, file), chunk, end), maxlen=0)
     _refuse_overlaps(groups)
 
 
 def read_groups(path: Path) -> list[RowGroup]:
     """Return the row groups of a shard that `check_pages` has been through."""
     return _read_footer(path)[1]
-
-
-def find_pages(number: int, group: RowGroup, read: Callable[[int, int], bytes], end: int) -> dict[str, list[Page]]:
-    """Return the pages of a row group, by column, each header held to the limits.
-
-    Args:
-        number: of the row group.
-        group: as the footer describes it.
-        read: (position, bytes) -> at most so many bytes of the shard from there.
-        end: the shard's bytes.
-
-    Raises:
-        ShardError: as `check_pages`.
-    """
-    return {
-        chunk.path: _walk_pages(f"row group {number}, column {chunk.path}", read, chunk, end) for chunk in group.chunks
-    }
 
 
 def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
@@ -183,7 +167,7 @@ def _read_group(group: dict[int, Any], levels: list[tuple[int, int]]) -> RowGrou
     return RowGroup(_count(group[3]), [_read_chunk(*pair) for pair in zip(group[1], levels, strict=True)])
 
 
-def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> _Chunk:
+def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> Chunk:
     meta = chunk[3]
     if chunk.keys() - _CHUNK_FIELDS or 1 in chunk:
         raise ValueError("a column chunk that is encrypted or in another file")
@@ -194,7 +178,7 @@ def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> _Chunk:
     name = b".".join(meta[3]).decode()
     counts = (_count(meta[number]) for number in (1, 4, 5, 6, 7, 9))
     kind, codec, values, unpacked, stored, start = counts
-    return _Chunk(name, kind, codec, values, unpacked, stored, start, dictionary=bool(meta.get(11)))
+    return Chunk(name, kind, codec, values, unpacked, stored, start, dictionary=bool(meta.get(11)))
 
 
 def _leaf_levels(schema: list[dict[int, Any]]) -> list[tuple[int, int]]:
@@ -222,11 +206,11 @@ def _count(value: Any) -> int:
     return value
 
 
-def _width(chunk: _Chunk, otherwise: int) -> int:
+def _width(chunk: Chunk, otherwise: int) -> int:
     return _WIDTH.get(chunk.kind, otherwise)
 
 
-def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> None:
+def _check_chunk(where: str, chunk: Chunk, values: int, *, nested: bool) -> None:
     """Compare a chunk with the values it can have; fewer in a list are nulls, which the reader names."""
     if chunk.values > values or (chunk.values < values and not nested):
         raise _breach(f"{where}: {chunk.values} values, not {values}", "LADD-082")
@@ -240,9 +224,18 @@ def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> Non
         raise _breach(found, "LADD-083")
 
 
-def _walk_pages(where: str, read: Callable[[int, int], bytes], chunk: _Chunk, end: int) -> list[Page]:
-    """Read the header of each page of a column chunk, and nothing of its content."""
-    pages: list[Page] = []
+def walk_pages(where: str, read: Callable[[int, int], bytes], chunk: Chunk, end: int) -> Iterator[Page]:
+    """Yield the pages of a column chunk, each when its own header, and nothing of its content, has been read.
+
+    Args:
+        where: what to call the chunk.
+        read: (position, bytes) -> at most so many bytes of the shard from there.
+        chunk: as the footer describes it.
+        end: the shard's bytes.
+
+    Raises:
+        ShardError: a page claims more than the chunk can hold, is not plain, or carries no checksum.
+    """
     position = chunk.start
     stop, values, size = position + chunk.stored, 0, 0
     if not 4 <= position <= stop <= end:
@@ -262,12 +255,12 @@ def _walk_pages(where: str, read: Callable[[int, int], bytes], chunk: _Chunk, en
             raise _breach(f"{where}: a dictionary or packed page, not plain values", "LADD-083")
         if not isinstance(header.get(4), int):
             raise _breach(f"{where}: a page without a checksum", "LADD-083")
-        pages.append(Page(position + reader.position, stored, count, header[4] & 0xFFFFFFFF))
-        position += reader.position + stored
+        content = position + reader.position
+        position = content + stored
         size, values = size + reader.position + unpacked, values + count
         if min(stored, unpacked, count) < 0 or position > stop or size > chunk.unpacked:
             found = f"{where}: a page of {unpacked} bytes in a column chunk of {chunk.unpacked}"
             raise _breach(found, "LADD-082")
+        yield Page(content, stored, count, header[4] & 0xFFFFFFFF)
     if values != chunk.values:
         raise _breach(f"{where}: pages of {values} values, not {chunk.values}", "LADD-082")
-    return pages
