@@ -20,6 +20,15 @@ CutViews = Callable[[Tensor, Sequence[int], Tensor], Tensor]
 
 KEPT = ("dense_", "soft_", "view_present")
 """Prefixes of the label columns that a batch is made of."""
+DECODED = "decoded"
+"""The name of a column of dense labels that are decoded already, in a loader's memory."""
+_BLOCK = 1024
+"""Records that are decoded at a time."""
+
+
+def are_few(label_bytes: int, pixel_bytes: int) -> bool:
+    """Tell whether decoded labels take so little memory that they are best decoded once: 64 MiB, or an eighth more."""
+    return label_bytes <= max(64 * 2**20, pixel_bytes // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +54,41 @@ class BatchMaker:
         """Refuse a space that cannot be had."""
         check_space(self.space, self.labels.coding if self.labels else None)
 
-    def make(self, slots: Slots, images: Tensor, labels: Tensor, stored: Mapping[str, Tensor]) -> Batch:
+    def make(self, slots: Slots, images: Tensor, classes: Tensor, stored: Mapping[str, Tensor]) -> Batch:
         """Return a batch on the device.
 
         Args:
             slots: the step.
             images: uint8 [batch, channels, height, width], on the device.
-            labels: int64 [batch], on the device.
-            stored: label columns as `to_tensors` returns them, each [batch, ...], on the device.
+            classes: int64 [batch], hard labels, on the device.
+            stored: label columns as `to_tensors` returns them, each [batch, ...], on the device; or decoded.
         """
-        dense = decode_dense(stored, self.labels.coding, self.classes, self.space) if self.labels else None
+        labels = self.labels
+        dense = stored.get(DECODED) if DECODED in stored or labels is None else self._decode(labels, stored)
         index = torch.from_numpy(slots.index).to(self.device)
         mask = None if slots.mask is None else torch.from_numpy(slots.mask).to(self.device)
         present, soft = stored.get("view_present"), find_soft(stored)
-        return Batch(images, labels, dense, index, present, soft, mask, _Cutter(self, slots.epoch, slots.start))
+        return Batch(images, classes, dense, index, present, soft, mask, _Cutter(self, slots.epoch, slots.start))
+
+    def decode_early(self, stored: dict[str, Tensor], pixel_bytes: int) -> dict[str, Tensor]:
+        """Return all label columns with dense labels decoded, where that takes little memory; else as they are.
+
+        Args:
+            stored: label columns as `to_tensors` returns them, each [records, ...].
+            pixel_bytes: of all images.
+        """
+        if self.labels is None or not stored:
+            return stored
+        count = len(next(iter(stored.values())))
+        if not are_few(4 * count * self.labels.count * self.classes, pixel_bytes):
+            return stored
+        kept = {name: values for name, values in stored.items() if not name.startswith("dense_")}
+        parts = range(0, count, _BLOCK)
+        blocks = [{name: values[at : at + _BLOCK] for name, values in stored.items()} for at in parts]
+        return {**kept, DECODED: torch.cat([self._decode(self.labels, block) for block in blocks])}
+
+    def _decode(self, labels: Labels, stored: Mapping[str, Tensor]) -> Tensor:
+        return decode_dense(stored, labels.coding, self.classes, self.space)
 
 
 @dataclass(frozen=True, slots=True)

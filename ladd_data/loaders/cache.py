@@ -133,23 +133,29 @@ def discard(key: str) -> None:
         shutil.rmtree(cache_root() / key, ignore_errors=True)
 
 
-def vouch(key: str, folder: Folder) -> None:
-    """Note that a dataset's shards, as they now lie on the disk, have been compared with their checksums."""
-    path = cache_root() / key / SOURCES
-    with suppress(OSError):
-        notes = _read_notes(path)
-        notes[str(folder.path.resolve())] = _stamps(folder)
-        write_atomically(path, json.dumps(notes).encode())
+def stamp(folder: Folder) -> list[list[int]]:
+    """Return size, times and inode of each shard: what changes whenever a program writes to it."""
+    stats = [(folder.path / shard.path).stat() for shard in folder.shards]
+    return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for stat in stats]
+
+
+def vouch(folder: Folder, stamps: list[list[int]]) -> None:
+    """Note in a dataset's entry, if it has one, that its shards were whole when they had these stamps."""
+    path = cache_root() / key_of(folder) / SOURCES
+    if path.parent.is_dir():
+        with suppress(OSError):
+            notes = {**_read_notes(path), str(folder.path.resolve()): stamps}
+            write_atomically(path, json.dumps(notes).encode())
 
 
 def is_vouched(folder: Folder) -> bool:
-    """Tell whether the shards are, by size, times and inode, those that were compared when their entry was made.
+    """Tell whether the shards are those that were compared with their checksums since their entry was made.
 
     They need not be hashed again to open the dataset: its entry is what is read.
     """
     with suppress(OSError):
         notes = _read_notes(cache_root() / key_of(folder) / SOURCES)
-        return notes.get(str(folder.path.resolve())) == _stamps(folder)
+        return notes.get(str(folder.path.resolve())) == stamp(folder)
     return False
 
 
@@ -170,11 +176,6 @@ def _read_notes(path: Path) -> dict[str, list[list[int]]]:
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
-
-
-def _stamps(folder: Folder) -> list[list[int]]:
-    stats = [(folder.path / shard.path).stat() for shard in folder.shards]
-    return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for stat in stats]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,20 @@ from numpy.typing import NDArray
 
 from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.files import write_synced
-from ladd_data.loaders.batches import KEPT, BatchMaker
+from ladd_data.loaders.batches import DECODED, KEPT, BatchMaker
 from ladd_data.loaders.buffers import Buffers
-from ladd_data.loaders.cache import CHECKS, DATASET, ROWS, cache_root, discard, key_of, mark_used, new_entry, vouch
+from ladd_data.loaders.cache import (
+    CHECKS,
+    DATASET,
+    ROWS,
+    cache_root,
+    discard,
+    key_of,
+    mark_used,
+    new_entry,
+    stamp,
+    vouch,
+)
 from ladd_data.loaders.columns import Column, PiecedColumn, WholeColumn
 from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
@@ -76,10 +88,13 @@ def open_cached(source: Source, folder: Folder) -> Cached:
             return _open(path, folder)
         except (DatasetError, OSError, ValueError, KeyError):
             discard(key)
+    made, stamps = False, stamp(folder)
     with new_entry(key) as partial:
         if partial is not None:
             _make(partial, source, folder)
-    vouch(key, folder)
+            made = True
+    if made:
+        vouch(folder, stamps)  # the records were compared with the manifest's digest
     return _open(path, folder)
 
 
@@ -90,7 +105,8 @@ class CachedLoader(Loader):
         """Read nothing yet."""
         super().__init__(schedule, digest, placement)
         self._cached, self._make = cached, make
-        self._buffers = {name: Buffers(column.shape, column.dtype) for name, column in cached.columns.items()}
+        self._columns = _decode_early(cached, make)
+        self._buffers = {name: Buffers(column.shape, column.dtype) for name, column in self._columns.items()}
         self._unseen = np.ones(schedule.count, np.bool_)
         self._left = schedule.count if cached.rows else 0
 
@@ -99,7 +115,7 @@ class CachedLoader(Loader):
 
     def _gather(self, slots: Slots) -> Batch:
         arrays = {}
-        for name, column in self._cached.columns.items():
+        for name, column in self._columns.items():
             arrays[name] = self._buffers[name].lend(len(slots.index))
             column.gather(slots.index, arrays[name])
         if self._left:
@@ -117,6 +133,20 @@ class CachedLoader(Loader):
                     raise DatasetError([_blame(self._cached.folder, number, name, found, expected)])
         self._unseen[index] = False
         self._left = int(self._unseen.sum())
+
+
+def _decode_early(cached: Cached, make: BatchMaker) -> dict[str, Column]:
+    """Return the columns, with dense labels decoded where they are in memory and few."""
+    labels = {name: column for name, column in cached.columns.items() if name.startswith(KEPT)}
+    whole = {name: column.values for name, column in labels.items() if isinstance(column, WholeColumn)}
+    if len(whole) < len(labels):
+        return cached.columns
+    image = cached.columns["image"]
+    decoded = make.decode_early(to_tensors(whole, copy=False), len(cached.hashes) * math.prod(image.shape))
+    if DECODED not in decoded:
+        return cached.columns
+    plain = {name: WholeColumn(values.numpy()) for name, values in decoded.items()}
+    return {"image": image, "label": cached.columns["label"], **plain}
 
 
 def hash_row(row: Array) -> int:
@@ -172,7 +202,8 @@ def _make(partial: Path, source: Source, folder: Folder) -> None:
     rows = [name for name, size in sizes.items() if size > _JOINED_BYTES]
     checks = {"format": 1, "rows": rows, "columns": {name: state.hexdigest() for name, state in states.items()}}
     write_synced(partial / CHECKS, json.dumps(checks).encode())
-    np.save(partial / ROWS, np.array([hashes[name] for name in rows], np.uint64).T)
+    table = np.array([hashes[name] for name in rows], np.uint64).reshape(len(rows), count)
+    np.save(partial / ROWS, table.T)
 
 
 def _kept(records: Records, pixels: U8 | None = None) -> dict[str, Array]:

@@ -30,13 +30,13 @@ class WholeColumn:
 
     def __init__(self, values: Array) -> None:
         """Wrap [records, ...]."""
-        self._values = values
+        self.values = values
         self.shape: tuple[int, ...] = values.shape[1:]
         self.dtype: np.dtype[np.generic] = values.dtype
 
     def gather(self, index: I64, out: Array) -> None:
         """Copy rows."""
-        np.take(self._values, index, axis=0, out=out, mode="clip")  # the mode that does not buffer `out`
+        np.take(self.values, index, axis=0, out=out, mode="clip")  # the mode that does not buffer `out`
 
 
 class PiecedColumn:

@@ -17,8 +17,8 @@ from ladd_data.types import Batch
 class ResidentLoader(Loader):
     """Yields batches from tensors that stay on one device.
 
-    Images stay uint8 and dense labels stay in their stored type; a batch is one gather per tensor, and
-    its labels are decoded after the gather. No worker, no copy per record.
+    Images stay uint8; a batch is one gather per tensor, and its labels are decoded after the gather, unless they
+    take little memory decoded (`BatchMaker.decode_early`). No worker, no copy per record.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class ResidentLoader(Loader):
         Args:
             images: uint8 [records, channels, height, width].
             labels: int64 [records].
-            stored: label columns as `to_tensors` returns them, each [records, ...]; empty without soft labels.
+            stored: label columns as `to_tensors` returns them, each [records, ...], or decoded.
             make: turns gathered columns into batches.
             schedule: which records come when.
             digest: of the dataset.
