@@ -12,7 +12,8 @@ import os
 import tempfile
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,8 +61,9 @@ _WANTED = (*KEPT, "view_box", "view_flip")
 class Block:
     """Some records in a row.
 
-    shard: where they are from; row: the first one's place there; first: its number in the dataset. images: PNG or
-    JPEG files, or rows of pixels, uint8 [height, width * channels]; or pixels, where the container holds them. labels: int64 [records]; columns: the label columns that batches need.
+    shard: where they are from; row: the first one's place there; first: its number in the dataset.
+    images: PNG or JPEG files, or rows of pixels, uint8 [height, width * channels]; or pixels, where the container
+    holds them. labels: int64 [records]; columns: the label columns that batches need.
     """
 
     shard: Shard
@@ -172,8 +174,8 @@ class ParquetBlocks(ShardBlocks):
 
     def _new_window(self, group: RowGroup) -> _Window:
         start, stop = group.span
-        memory = memoryview(self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND))[: stop - start]
-        return _Window(self._source, self._shard, start, memory)
+        memory = self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND)
+        return _Window(self._source, self._shard, start, memory.data[: stop - start])
 
     def _read_labels(
         self, window: _Window, number: int, group: RowGroup, *, verify: bool
@@ -333,32 +335,23 @@ def _in_one(column: pa.ChunkedArray) -> pa.Array:
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-class _open_end:  # noqa: N801
-    """A path at which the end of a Parquet shard can be read: the shard itself, or a sparse file without a name."""
-
-    def __init__(self, source: Source, shard: Shard) -> None:
-        self._source, self._shard, self._file = source, shard, None
-
-    def __enter__(self) -> Path:
-        source, shard = self._source, self._shard
-        if isinstance(source, LocalSource):
-            return source.path / shard.path
-        size = min(_TAIL_BYTES, shard.bytes)
-        tail = bytearray(size)
-        source.read_into(shard.path, shard.bytes - size, memoryview(tail))
-        length = int.from_bytes(tail[-8:-4], "little") + 8
-        if size < length <= min(shard.bytes, MAX_FOOTER_BYTES):
-            tail = bytearray(length)
-            source.read_into(shard.path, shard.bytes - length, memoryview(tail))
-        self._file = _new_file()
-        self._file.truncate(shard.bytes)
-        os.pwrite(self._file.fileno(), tail, shard.bytes - len(tail))
-        os.pwrite(self._file.fileno(), b"PAR1", 0)
-        return Path(f"/dev/fd/{self._file.fileno()}")
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
+@contextmanager
+def _open_end(source: Source, shard: Shard) -> Iterator[Path]:
+    """Yield a path at which the end of a Parquet shard can be read: the shard, or a sparse file without a name."""
+    if isinstance(source, LocalSource):
+        yield source.path / shard.path
+        return
+    tail = bytearray(min(_TAIL_BYTES, shard.bytes))
+    source.read_into(shard.path, shard.bytes - len(tail), memoryview(tail))
+    length = int.from_bytes(tail[-8:-4], "little") + 8
+    if len(tail) < length <= min(shard.bytes, MAX_FOOTER_BYTES):
+        tail = bytearray(length)
+        source.read_into(shard.path, shard.bytes - length, memoryview(tail))
+    with _new_file() as file:
+        file.truncate(shard.bytes)
+        os.pwrite(file.fileno(), b"PAR1", 0)
+        os.pwrite(file.fileno(), tail, shard.bytes - len(tail))
+        yield Path(f"/dev/fd/{file.fileno()}")
 
 
 def _new_file() -> Any:

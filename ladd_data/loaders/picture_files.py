@@ -190,7 +190,10 @@ def _find_layout(data: bytes, shape: tuple[int, int, int]) -> _StoredLayout | No
     blocks: list[tuple[int, int]] = []  # (place in the file, bytes)
     fixed, at, done = [(0, data[:_HEAD]), (len(data) - 12, _IEND)], _HEAD, 0
     while done < raw:
-        size, mirrored = int.from_bytes(data[at + 1 : at + 3], "little"), int.from_bytes(data[at + 3 : at + 5], "little")
+        size, mirrored = (
+            int.from_bytes(data[at + 1 : at + 3], "little"),
+            int.from_bytes(data[at + 3 : at + 5], "little"),
+        )
         if at + 5 > len(data) or data[at] not in (0, 1) or size ^ mirrored != 0xFFFF or not 0 < size <= raw - done:
             return None
         done += size

@@ -263,13 +263,13 @@ class HttpSource(RemoteSource):
 
     def _request(self, path: str, span: str | None) -> Any:
         address = f"{self._base}/{urllib.parse.quote(path)}"
-        request = urllib.request.Request(address, headers={"Accept-Encoding": "identity"})  # noqa: S310
+        request = urllib.request.Request(address, headers={"Accept-Encoding": "identity"})
         if span:
             request.add_header("Range", span)
         if self._secret:
             request.add_unredirected_header("Authorization", self._secret)
         try:
-            return urllib.request.urlopen(request, timeout=self._patience.timeout)  # noqa: S310
+            return urllib.request.urlopen(request, timeout=self._patience.timeout)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in (404, 410):

@@ -205,14 +205,13 @@ class StreamingLoader(Loader):
             return torch.from_numpy(pixels)
         rows_first: U8 = self._lend("image", np.empty((0, height, width, channels), np.uint8), count)
         sources = [(block, row) for block, _, rows in blocks for row in rows.tolist()]
-        places = [place for _, numbers, _ in blocks for place in numbers.tolist()]
-        files: list[Any] = [b""] * count
-        for place, (block, row) in zip(places, sources, strict=True):
-            files[place] = block.images[row]
+        order = np.argsort(np.concatenate([places for _, places, _ in blocks])).tolist()
+        sources = [sources[number] for number in order]
+        files = [block.images[row] for block, row in sources]
         try:
             records.decoder.fill(files, rows_first)
         except PictureError as error:
-            block, row = sources[places.index(error.place)]
+            block, row = sources[error.place]
             raise block.blame(row, str(error)) from error
         return torch.from_numpy(rows_first).permute(0, 3, 1, 2)
 
