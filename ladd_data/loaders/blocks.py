@@ -120,6 +120,9 @@ class ShardBlocks(ABC):
         _check_boxes(self._folder, block)
         return block
 
+    def close(self) -> None:
+        """Let go of what is open; blocks that were read stay as they are."""
+
     @abstractmethod
     def _read(self, number: int) -> Block:
         """Return a block; raises ValueError for what is damaged."""
@@ -245,9 +248,23 @@ class FileBlocks(ShardBlocks):
         else:
             self._file = _fetch(source, self._shard)
             self._path = Path(f"/dev/fd/{self._file.fileno()}")
-            _raise(check_footer_at(folder, index, self._path, walk=True))
+        try:
+            self._starts = self._find_starts()
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_starts(self) -> list[int]:
+        folder = self._folder
+        if self._file is not None:
+            _raise(check_footer_at(folder, self._index, self._path, walk=True))
         sizes = folder.container.read_group_sizes(self._path, folder.layout)
-        self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
+        return [0, *np.cumsum(sizes)[:-1].tolist()]
+
+    def close(self) -> None:
+        """Let go of the temporary file."""
+        if self._file is not None:
+            self._file.close()
 
     def _read(self, number: int) -> Block:
         records = next(self._folder.container.read_records(self._path, self._folder.layout, [number]))

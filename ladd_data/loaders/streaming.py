@@ -29,7 +29,7 @@ from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.remote import LocalSource, Patience, Source, open_source
 from ladd_data.loaders.schedule import Last, Schedule, Slots
-from ladd_data.manifest import MANIFEST_PATH, Boxes, Manifest
+from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.shards.folder import SHARDS_PATH, Folder, check_list, read_metadata
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import pick
@@ -40,6 +40,8 @@ _AHEAD = 4
 """Steps that are looked ahead for the next block to fetch."""
 _ROW_BYTES = 4096
 """From which on rows are copied one by one."""
+_PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
+"""Types that torch computes with, for the columns that say where views lie."""
 
 
 def stream(
@@ -187,7 +189,7 @@ class StreamingLoader(Loader):
                 _copy_rows(values, rows, arrays[name], places)
         image = self._pictures(records, blocks, len(slots.index))
         records.release(slots.index)
-        boxes = to_tensors(pick(arrays, ("view_box", "view_flip")), self._make.device)
+        boxes = {name: torch.from_numpy(arrays[name].astype(kind)) for name, kind in _PLAIN.items() if name in arrays}
         stored = to_tensors(pick(arrays, KEPT), self._make.device, copy=False)
         label = torch.from_numpy(arrays["label"]).to(self._make.device)
         if self._make.device.type != "cpu":
@@ -249,16 +251,16 @@ class _Pass:
         self._reader.shutdown(cancel_futures=True)
         self.decoder.close()
         self._held.clear()
+        for shard in self._shards.values():
+            shard.close()
         self._shards.clear()
 
     def hold(self, index: Array) -> list[_Part]:
         """Return the blocks of the next step's records, read where they are not there yet; the next one is begun."""
         while (missing := self._missing(index)) is not None:
-            if self._coming is not None:
-                coming, self._coming = self._coming, None
-                self._add(coming.result())
-            else:
-                self._add(self._reader.submit(self._read, missing).result())
+            self._coming = coming = self._coming or self._reader.submit(self._read, missing)
+            self._add(coming.result())  # one that failed stays: the step that was begun ahead fails as well, at once
+            self._coming = None
         self._look_ahead()
         self._step += 1
         numbers = np.searchsorted([block.first for block in self._held], index, side="right") - 1
@@ -278,8 +280,8 @@ class _Pass:
             self._shard_left[number] -= done
             if self._left[block.first] > 0:
                 kept.append(block)
-            if self._shard_left[number] == 0:
-                self._shards.pop(number, None)
+            if self._shard_left[number] == 0 and number in self._shards:
+                self._shards.pop(number).close()
         self._held = kept
 
     def _look_ahead(self) -> None:
@@ -335,7 +337,7 @@ class _ViewCutter:
             raise UsageError('this dataset has no dense labels, so it has no views. Run "ladd label" first.')
         if self._maker is None:
             self._maker = ViewMaker(labels.views, stored.height, stored.width, self._device)
-        given = boxes if isinstance(labels.views, Boxes) else {}
+        given = {name: values.to(images.device) for name, values in boxes.items()}
         cut = self._maker(images, numbers, view_box=given.get("view_box"), view_flip=given.get("view_flip"))
         return apply_affine(stored.affine, cut)
 
