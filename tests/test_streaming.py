@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,9 +14,9 @@ import fsspec
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from huggingface_hub import constants
 from making import label, make_distilled
 from serving import Server, serve
 
@@ -133,7 +132,7 @@ def counted(batch: Batch) -> torch.Tensor:
 def test_a_state_of_another_window_is_refused(many: Path) -> None:
     state = ladd.stream(many / "parquet", 7, shuffle=True, window=2).state_dict()
 
-    with pytest.raises(ladd.UsageError, match="order is 'blocks-2-.*' in the state and 'blocks-4-"):
+    with pytest.raises(ladd.UsageError, match=r"order is 'blocks-2-.*' in the state and 'blocks-4-"):
         ladd.stream(many / "parquet", 7, shuffle=True).load_state_dict(state)
 
 
@@ -207,13 +206,13 @@ def test_memory_holds_a_few_blocks_whatever_the_number(
 
 
 def test_nothing_stays_of_a_pass_that_is_left(many: Path) -> None:
-    before = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+    before = set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
 
     for edition in EDITIONS:
         for _ in ladd.stream(many / edition, 2, shuffle=True):
             break
 
-    assert (set(threading.enumerate()), len(os.listdir("/proc/self/fd"))) == before
+    assert (set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))) == before
 
 
 def test_only_the_blocks_that_are_needed_are_read_after_a_resume(many: Path, server: Server) -> None:
@@ -312,7 +311,7 @@ def test_a_server_that_hangs_is_a_named_error(server: Server) -> None:
     loader = ladd.stream(f"{server.address}/parquet", 7, patience=Patience(attempts=2, timeout=0.2, pause=0))
     server.fault = lambda path, before: "hang" if "data/" in path else None
 
-    with pytest.raises(SourceError, match="2 attempts.*time"):
+    with pytest.raises(SourceError, match=r"2 attempts.*time"):
         list(loader)
 
 
@@ -382,7 +381,7 @@ def test_a_flipped_pixel_names_the_record(many: Path, tmp_path: Path) -> None:
     names = [ladd.load(many / "parquet")[row].id for row in range(COUNT)]
     path = damage(many, "parquet", tmp_path / "set", flip(b"IDAT"))
 
-    with pytest.raises(ladd.DatasetError, match="crc32 .* whose header states") as caught:
+    with pytest.raises(ladd.DatasetError, match=r"crc32 .* whose header states") as caught:
         list(ladd.stream(path, 7))
 
     problem = caught.value.problems[0]

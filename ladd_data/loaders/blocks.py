@@ -7,13 +7,9 @@ of them is used; from afar they are fetched into a temporary file without a name
 
 from __future__ import annotations
 
-import hashlib
-import os
-import tempfile
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,10 +22,11 @@ from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_pla
 from ladd_data.loaders.batches import KEPT
 from ladd_data.loaders.buffers import Buffers
 from ladd_data.loaders.picture_files import FileBytes, StoredPages
-from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source, SourceError
+from ladd_data.loaders.remote import LocalSource, Source, SourceError
+from ladd_data.loaders.shard_files import Window, check_digest, fetch, open_end
 from ladd_data.manifest import Boxes
 from ladd_data.png import decode_png
-from ladd_data.shards.container import MAX_FOOTER_BYTES, ShardError, clause_of, place_of
+from ladd_data.shards.container import ShardError, clause_of, place_of
 from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, check_footer_at, check_shard
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import pick
@@ -48,10 +45,6 @@ Verify = Literal["pages", "shards"]
 """What is compared when a shard is first read: pages with their CRC-32 where they have one, or every shard with its
 SHA-256 as well."""
 _AGAIN = "Download the dataset again."
-_TAIL_BYTES = 256 * 1024
-"""Of a Parquet shard fetched at first: most footers are in it."""
-_CACHED = 2**20
-"""Read at once from a disk: few enough to be compared while they are in the processor's cache."""
 _ROUND = 2**20
 """Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
 _WANTED = (*KEPT, "view_box", "view_flip")
@@ -120,7 +113,7 @@ class ShardBlocks(ABC):
         _check_boxes(self._folder, block)
         return block
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027, nothing is open unless a subclass says so
         """Let go of what is open; blocks that were read stay as they are."""
 
     @abstractmethod
@@ -149,7 +142,7 @@ class ParquetBlocks(ShardBlocks):
         self._source, self._buffers, self._verified = source, buffers, verified
         self._stored = StoredPages(folder.layout.shape)
         shard = self._shard
-        with _open_end(source, shard) as path:
+        with open_end(source, shard) as path:
             _raise(check_footer_at(folder, index, path))
             self._groups = read_groups(path)
             self._metadata = pq.read_metadata(path)
@@ -175,13 +168,13 @@ class ParquetBlocks(ShardBlocks):
             self._verified.add(key)
         return self._block(number, ids, images, labels, columns)
 
-    def _new_window(self, group: RowGroup) -> _Window:
+    def _new_window(self, group: RowGroup) -> Window:
         start, stop = group.span
         memory = self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND)
-        return _Window(self._source, self._shard, start, memory.data[: stop - start])
+        return Window(self._source, self._shard, start, memory.data[: stop - start])
 
     def _read_labels(
-        self, window: _Window, number: int, group: RowGroup, *, verify: bool
+        self, window: Window, number: int, group: RowGroup, *, verify: bool
     ) -> tuple[pa.Array, I64, Columns]:
         """Return ids, labels and label columns of a row group."""
         layout = self._folder.layout
@@ -246,7 +239,7 @@ class FileBlocks(ShardBlocks):
             self._path = source.path / self._shard.path
             _raise(check_shard(folder, index, verify=True))
         else:
-            self._file = _fetch(source, self._shard)
+            self._file = fetch(source, self._shard)
             self._path = Path(f"/dev/fd/{self._file.fileno()}")
         try:
             self._starts = self._find_starts()
@@ -289,7 +282,7 @@ def open_blocks(
         return FileBlocks(source, folder, index)
     key = ("sha256", index)
     if verify == "shards" and key not in verified:
-        _digest(source, shard, None)
+        check_digest(source, shard, None)
         verified.add(key)
     return ParquetBlocks(source, folder, index, buffers, verified)
 
@@ -300,105 +293,9 @@ def check_verify(verify: str) -> None:
         raise UsageError(f'verify "{verify}" is not known. {nearest(str(verify), ("pages", "shards"))}')
 
 
-class _Window:
-    """A shard of which a part is in memory, fetched from its start on as far as it is asked for; pyarrow reads it."""
-
-    closed = False
-
-    def __init__(self, source: Source, shard: Shard, start: int, memory: memoryview) -> None:
-        self._source, self._shard, self._start, self._memory = source, shard, start, memory
-        self._step = _CACHED if isinstance(source, LocalSource) else PIECE_BYTES
-        self._there = self._at = 0
-
-    def part(self, position: int, size: int) -> memoryview:
-        first = max(0, position - self._start)
-        stop = min(first + size, len(self._memory))
-        while self._there < stop:
-            piece = self._memory[self._there : self._there + self._step]
-            self._source.read_into(self._shard.path, self._start + self._there, piece)
-            self._there += len(piece)
-        return self._memory[first:stop]
-
-    def peek(self, position: int, size: int) -> bytes:
-        return bytes(self.part(position, size))
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.peek(self._at, size if size >= 0 else self._shard.bytes)
-        self._at += len(data)
-        return data
-
-    def seek(self, position: int, whence: int = 0) -> int:
-        self._at = position + (0, self._at, self._shard.bytes)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
-
-
 def _in_one(column: pa.ChunkedArray) -> pa.Array:
     array = column.combine_chunks()
     return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
-@contextmanager
-def _open_end(source: Source, shard: Shard) -> Iterator[Path]:
-    """Yield a path at which the end of a Parquet shard can be read: the shard, or a sparse file without a name."""
-    if isinstance(source, LocalSource):
-        yield source.path / shard.path
-        return
-    tail = bytearray(min(_TAIL_BYTES, shard.bytes))
-    source.read_into(shard.path, shard.bytes - len(tail), memoryview(tail))
-    length = int.from_bytes(tail[-8:-4], "little") + 8
-    if len(tail) < length <= min(shard.bytes, MAX_FOOTER_BYTES):
-        tail = bytearray(length)
-        source.read_into(shard.path, shard.bytes - length, memoryview(tail))
-    with _new_file() as file:
-        file.truncate(shard.bytes)
-        os.pwrite(file.fileno(), b"PAR1", 0)
-        os.pwrite(file.fileno(), tail, shard.bytes - len(tail))
-        yield Path(f"/dev/fd/{file.fileno()}")
-
-
-def _new_file() -> Any:
-    return tempfile.TemporaryFile(prefix="ladd-stream-")
-
-
-def _fetch(source: Source, shard: Shard) -> Any:
-    """Return a shard as a temporary file without a name, compared with its SHA-256 on the way."""
-    file = _new_file()
-    try:
-        _digest(source, shard, file)
-        file.flush()
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _digest(source: Source, shard: Shard, target: Any) -> None:
-    """Read a shard piece by piece, into `target` too, and compare it with its SHA-256."""
-    state, piece = hashlib.sha256(), memoryview(bytearray(min(PIECE_BYTES, shard.bytes)))
-    for start in range(0, shard.bytes, PIECE_BYTES):
-        part = piece[: min(PIECE_BYTES, shard.bytes - start)]
-        source.read_into(shard.path, start, part)
-        state.update(part)
-        if target is not None:
-            target.write(part)
-    if state.hexdigest() != shard.sha256:
-        found, expected = f"sha256 {state.hexdigest()}", f"{shard.sha256}, as {SHARDS_PATH} says"
-        raise DatasetError([Problem("LADD-003", shard.path, found, expected, _AGAIN)])
 
 
 def _check_boxes(folder: Folder, block: Block) -> None:
