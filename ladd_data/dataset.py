@@ -266,9 +266,25 @@ class Dataset:
         """Yield (shard, first record's number, records, pixels uint8 [n,C,H,W]), a row group at a time."""
         first = 0
         for shard, _, records in self.folder.records():
-            rows = [self._decode(records, row, shard) for row in range(len(records))]
-            yield shard, first, records, np.stack(rows)
+            yield shard, first, records, self.decode(records, shard)
             first += len(records)
+
+    def read(self, first: int, stop: int) -> Iterator[tuple[Shard, Records]]:
+        """Yield (shard, records) of the records numbered first .. stop-1, in order, undecoded, group by group."""
+        group = bisect_right(self._groups, first, key=lambda group: group[0]) - 1
+        while group < len(self._groups) and self._groups[group][0] < stop:
+            start, shard, number = self._groups[group]
+            records = self._fetch(shard, number)
+            yield shard, records.slice(max(0, first - start), min(len(records), stop - start))
+            group += 1
+
+    def decode(self, records: Records, shard: Shard) -> U8:
+        """Return the pixels of some records of a shard, uint8 [n, channels, height, width].
+
+        Raises:
+            DatasetError: an image is damaged, or of another size; names the record.
+        """
+        return np.stack([self._decode(records, row, shard) for row in range(len(records))])
 
     @cached_property
     def _boxes(self) -> Columns:
@@ -302,15 +318,18 @@ class Dataset:
     def _read_group(self, group: int) -> Records:
         if self._group is None or self._group[0] != group:
             _, shard, number = self._groups[group]
-            try:
-                path, layout = self.folder.path / shard.path, self.folder.layout
-                records = next(self.folder.container.read_records(path, layout, [number]))
-            except ValueError as error:
-                found, expected = str(error), "readable records"
-                problem = Problem(clause_of(error), shard.path, found, expected, "Download it again.")
-                raise DatasetError([problem]) from error
-            self._group = (group, records)
+            self._group = (group, self._fetch(shard, number))
         return self._group[1]
+
+    def _fetch(self, shard: Shard, number: int) -> Records:
+        """Read one row group of a shard."""
+        try:
+            path, layout = self.folder.path / shard.path, self.folder.layout
+            return next(self.folder.container.read_records(path, layout, [number]))
+        except ValueError as error:
+            found, expected = str(error), "readable records"
+            problem = Problem(clause_of(error), shard.path, found, expected, "Download it again.")
+            raise DatasetError([problem]) from error
 
     def _decode(self, records: Records, row: int, shard: Shard) -> U8:
         try:

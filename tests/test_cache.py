@@ -177,6 +177,31 @@ def test_a_full_disk_is_said_with_a_way_out(labelled: Path, cache_home: Path, mo
     assert list(cache_home.iterdir()) == []
 
 
+def test_a_dataset_opens_where_there_is_no_place_for_a_cache(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.delenv("LADD_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", refuse)
+
+    dataset = ladd.load(labelled)
+
+    assert len(dataset.loader(2)) == 3
+    with pytest.raises(ladd.UsageError, match="LADD_CACHE"):
+        dataset.loader(2, placement="cached")
+
+
+def test_a_cache_that_cannot_be_written_is_said_with_a_way_out(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("LADD_CACHE", str(tmp_path / "file"))
+
+    with pytest.raises(ladd.LaddError, match=r"file: .*set LADD_CACHE"):
+        ladd.load(labelled).loader(2, placement="cached")
+
+
 def open_cached_set(path: str, made: Any) -> None:
     original = cached._make
     cached._make = lambda *arguments: (made.put(1), original(*arguments))[-1]
@@ -211,7 +236,8 @@ def test_the_cache_is_listed_and_cleared_by_command(
         dataset = ladd.load(path)
         dataset.loader(2, placement="cached")
         digests.append(dataset.manifest.digest)
-    (cache_home / ".x.partial").mkdir()
+    (cache_home / f".{'a' * 64}-{'b' * 16}.partial").mkdir()
+    (cache_home / "my-photos").mkdir()
 
     listed = json.loads(run_cli("cache", "list", "--json")[1])
     assert {entry["digest"] for entry in listed["entries"]} == set(digests)
@@ -220,7 +246,7 @@ def test_the_cache_is_listed_and_cleared_by_command(
     assert run_cli("cache", "clear", digests[0][:12])[1].startswith("removed 1 datasets")
     assert [entry.digest for entry in cache.list_entries()] == digests[1:]
     assert run_cli("cache", "clear")[0] == 0
-    assert list(cache_home.iterdir()) == []
+    assert [item.name for item in cache_home.iterdir()] == ["my-photos"]
 
 
 @pytest.fixture

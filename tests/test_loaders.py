@@ -252,20 +252,20 @@ def test_drawn_views_are_unbiased_and_refused_out_of_range(labelled: Path) -> No
 
 @pytest.mark.parametrize(
     ("size", "memory", "disk", "chosen"),
-    [(100, 400, 0, "resident"), (101, 400, 1000, "cached"), (101, 400, 100, "streaming")],
+    [(100, 400, 0, "resident"), (101, 400, 202, "cached"), (101, 400, 201, "streaming")],
 )
 def test_auto_goes_by_size(size: int, memory: int, disk: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "available_memory", lambda: memory)
     monkeypatch.setattr(placement, "free_disk", lambda path: disk)
 
-    assert choose_placement("auto", size, torch.device("cpu")).name == chosen
+    assert choose_placement("auto", size, torch.device("cpu"), lambda: False).name == chosen
 
 
 def test_processes_on_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "available_memory", lambda: 400)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
 
-    assert choose_placement("auto", 100, torch.device("cpu"), is_cached=True).name == "cached"
+    assert choose_placement("auto", 100, torch.device("cpu"), lambda: True).name == "cached"
 
 
 def test_the_placement_is_said_in_one_line(labelled: Path, caplog: pytest.LogCaptureFixture) -> None:
