@@ -128,7 +128,7 @@ def test_the_same_records_in_another_order_are_another_entry(labelled: Path, tmp
     text = (other / "meta" / "shards.json").read_text()
     (other / "meta" / "shards.json").write_text(text.replace('"rows": 6', '"rows": 5'))
     first, second = ladd.load(labelled)._folder, ladd.load(labelled)._folder
-    moved = type(second)(other, second.manifest, second.layout, second.edition, second.shards)
+    moved = type(second)(other, second.manifest, second.layout, second.edition, second.shards, second.content)
 
     assert cache.key_of(first) != cache.key_of(moved)
 

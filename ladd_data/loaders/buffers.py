@@ -11,7 +11,7 @@ from torch import Tensor
 from ladd_data.types import Array
 
 _KEPT = 4
-"""Buffers a pool keeps: a batch in use, those that are prepared ahead, and one that is passed on."""
+"""Buffers a pool of batches keeps: a batch in use, those that are prepared ahead, and one that is passed on."""
 
 
 class Buffers:
@@ -20,9 +20,9 @@ class Buffers:
     Who keeps a batch keeps its memory: it is never written again under their hands.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> None:
-        """Allocate nothing yet; `shape`: of one row."""
-        self._shape, self._dtype = shape, dtype
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[np.generic], keep: int = _KEPT) -> None:
+        """Allocate nothing yet; `shape`: of one row; `keep`: buffers at most."""
+        self._shape, self._dtype, self._keep = shape, dtype, keep
         self._kept: list[tuple[Array, weakref.ref[Array]]] = []
 
     def __reduce__(self) -> tuple[type[Buffers], tuple[tuple[int, ...], np.dtype[np.generic]]]:
@@ -35,7 +35,7 @@ class Buffers:
                 return self._lend(number, memory, rows)
         memory = np.empty((rows, *self._shape), self._dtype)
         free = next((number for number, (_, lent) in enumerate(self._kept) if lent() is None), None)
-        if free is None and len(self._kept) == _KEPT:
+        if free is None and len(self._kept) == self._keep:
             return memory
         if free is None:
             free = len(self._kept)

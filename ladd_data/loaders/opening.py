@@ -7,7 +7,6 @@ from typing import Protocol
 
 import torch
 
-from ladd_data.errors import UsageError
 from ladd_data.loaders.batches import KEPT, BatchMaker
 from ladd_data.loaders.cache import is_cached
 from ladd_data.loaders.cached import CachedLoader, Source, open_cached
@@ -15,8 +14,10 @@ from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.pinned import PinnedLoader
 from ladd_data.loaders.placement import Choice, choose_placement, decoded_bytes
+from ladd_data.loaders.remote import LocalSource
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.loaders.schedule import Schedule
+from ladd_data.loaders.streaming import open_stream
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.layout import pick
 from ladd_data.types import I64, U8, Columns
@@ -65,7 +66,7 @@ def open_loader(dataset: Opened, folder: Folder, schedule: Schedule, make: Batch
     if placement.name == "cached":
         return CachedLoader(open_cached(dataset, folder), make, schedule, digest, placement)
     if placement.name == "streaming":
-        raise UsageError('placement "streaming" reads in blocks: see Dataset.stream.')  # until it is merged
+        return open_stream(LocalSource(folder.path), folder, schedule, make, placement.reason)
     return _open_whole(dataset.arrays, schedule, make, digest, placement)
 
 

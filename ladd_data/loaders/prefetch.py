@@ -11,11 +11,13 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 
-def make_ahead(make: Callable[[S], T], steps: Iterator[S], depth: int = 1) -> Generator[T, None, None]:
+def make_ahead(
+    make: Callable[[S], T], steps: Iterator[S], depth: int = 1, stop: Callable[[], None] | None = None
+) -> Generator[T, None, None]:
     """Yield `make(step)` of each step in order, made in a thread, at most `depth` ahead of what was asked for.
 
     An error of `make` is raised where its result is due. Closing the generator, as leaving a loop does, waits
-    for the call under way, and no thread stays.
+    for the call under way, which `stop`, where given, tells to give up; no thread stays.
     """
     with ThreadPoolExecutor(1, "ladd-prefetch") as pool:
         waiting: deque[Future[T]] = deque()
@@ -27,4 +29,6 @@ def make_ahead(make: Callable[[S], T], steps: Iterator[S], depth: int = 1) -> Ge
             while waiting:
                 yield waiting.popleft().result()
         finally:
+            if stop is not None:
+                stop()
             pool.shutdown(cancel_futures=True)

@@ -61,13 +61,14 @@ class ShardList(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A dataset folder whose metadata has been read."""
+    """A dataset folder whose metadata has been read; `content`: the bytes of its meta/ladd.json."""
 
     path: Path
     manifest: Manifest
     layout: Layout
     edition: Edition
     shards: tuple[Shard, ...]
+    content: bytes
 
     @property
     def container(self) -> Container:
@@ -135,14 +136,15 @@ def read_metadata(path: Path) -> Folder:
             raise DatasetError([_bad("LADD-001", MANIFEST_PATH, "no such file", "the manifest")])
         raise UsageError(f'{path}: not a ladd dataset (no {MANIFEST_PATH}). "ladd convert" makes one.')
     problems: list[Problem] = []
-    manifest = _collect(problems, lambda: parse_manifest(_read(path, MANIFEST_PATH)))
+    content = _collect(problems, lambda: _read(path, MANIFEST_PATH))
+    manifest = None if content is None else _collect(problems, lambda: parse_manifest(content))
     shards = _collect(problems, lambda: _parse_shard_list(_read(path, SHARDS_PATH)))
-    if manifest is None or shards is None:
+    if content is None or manifest is None or shards is None:
         raise DatasetError(problems)
     if shards.spec_version != manifest.spec_version:
         found = f"spec version {shards.spec_version}"
         raise DatasetError([_bad("LADD-004", SHARDS_PATH, found, f"{manifest.spec_version}, as in {MANIFEST_PATH}")])
-    folder = Folder(path, manifest, layout_of(manifest), shards.edition, shards.shards)
+    folder = Folder(path, manifest, layout_of(manifest), shards.edition, shards.shards, content)
     if wrong := _check_entries(folder):
         raise DatasetError(wrong)
     return folder
@@ -156,7 +158,7 @@ def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
 def check_shards(folder: Folder, *, verify: bool) -> list[list[Problem]]:
     """Compare each shard with the shard list and the manifest; one list of problems per shard."""
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda index: _check_shard(folder, index, verify), range(len(folder.shards))))
+        found = list(pool.map(lambda index: check_shard(folder, index, verify), range(len(folder.shards))))
     if all(found):
         return found
     return [_blame_shard(shard, problems) for shard, problems in zip(folder.shards, found, strict=True)]
@@ -210,7 +212,8 @@ def _check_kinds(path: Path) -> list[Problem]:
     return problems
 
 
-def _check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
+def check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
+    """Compare one shard, by number, with the shard list and the manifest; `verify`: hash it."""
     shard = folder.shards[index]
     path = folder.path / shard.path
     if not path.is_file():
@@ -225,7 +228,7 @@ def _check_shard(folder: Folder, index: int, verify: bool) -> list[Problem]:
         return [_explain_change(folder, shard, f"{size} bytes", f"{shard.bytes}, as {SHARDS_PATH} says")]
     if digest != shard.sha256:
         return [_explain_change(folder, shard, f"sha256 {digest}", f"{shard.sha256}, as {SHARDS_PATH} says")]
-    return _check_footer(folder, index, shard, walk=verify)
+    return check_footer_at(folder, index, path, walk=verify)
 
 
 def _explain_change(folder: Folder, shard: Shard, found: str, expected: str) -> Problem:
@@ -240,7 +243,7 @@ def _explain_change(folder: Folder, shard: Shard, found: str, expected: str) -> 
         return _bad(_KEYS_CLAUSE.get(folder.edition, "LADD-005"), shard.path, f"{_REWRITTEN}; {found}", expected)
     footer = _parse_footer(keys[FOOTER_KEY])
     stated = footer.get("manifest_sha256") if isinstance(footer, dict) else None
-    if stated != hashlib.sha256((folder.path / MANIFEST_PATH).read_bytes()).hexdigest():
+    if stated != hashlib.sha256(folder.content).hexdigest():
         found = f"a shard of another version of this dataset, or of another; {found}"
         return _bad("LADD-003", shard.path, found, expected)
     return _bad("LADD-003", shard.path, f"{found} (damaged, or changed after it was written)", expected)
@@ -257,8 +260,16 @@ def _blame_shard(shard: Shard, problems: list[Problem]) -> list[Problem]:
     ]
 
 
-def _check_footer(folder: Folder, index: int, shard: Shard, *, walk: bool) -> list[Problem]:
-    path = folder.path / shard.path
+def check_footer_at(folder: Folder, index: int, path: Path, *, walk: bool = False) -> list[Problem]:
+    """Compare what a shard says of itself with the manifest and the shard list.
+
+    Args:
+        folder: the dataset.
+        index: the shard's number.
+        path: the shard; or, without `walk`, a file in which only a Parquet shard's end is as it is there.
+        walk: look at the header of each page.
+    """
+    shard = folder.shards[index]
     try:
         if folder.edition == "parquet":
             check_footer(path)
@@ -295,7 +306,7 @@ def _compare_manifests(folder: Folder, index: int, shard: Shard, keys: dict[byte
     except (KeyError, TypeError):
         found = f'a footer key "ladd" that is no JSON object with {", ".join(_FOOTER_FIELDS)}'
         return [_bad("LADD-005", shard.path, found, "all four")]
-    data = (folder.path / MANIFEST_PATH).read_bytes()
+    data = folder.content
     if hashlib.sha256(data).hexdigest() != digest:
         where = _first_difference(manifest, parse_json_strictly(data))
         fix = f"{MANIFEST_PATH} was edited, or the shard is of another version. {_AGAIN}"

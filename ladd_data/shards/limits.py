@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import math
 import os
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -34,7 +36,7 @@ _CHUNK_FIELDS = {1, 2, 3, 4, 5, 6, 7}
 """Of a ColumnChunk without encryption."""
 
 
-class _Chunk(NamedTuple):
+class Chunk(NamedTuple):
     """What a footer says of one column chunk: names, type and codec by number, counts and bytes."""
 
     path: str
@@ -47,9 +49,25 @@ class _Chunk(NamedTuple):
     dictionary: bool
 
 
-class _RowGroup(NamedTuple):
+class RowGroup(NamedTuple):
+    """What a footer says of one row group."""
+
     rows: int
-    chunks: list[_Chunk]
+    chunks: list[Chunk]
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Where its bytes begin and end in the shard."""
+        return min(chunk.start for chunk in self.chunks), max(chunk.start + chunk.stored for chunk in self.chunks)
+
+
+class Page(NamedTuple):
+    """A data page: where its content is, how many bytes and values it has, and their CRC-32."""
+
+    start: int
+    size: int
+    values: int
+    crc: int
 
 
 def _breach(found: str, clause: str = "LADD-020") -> ShardError:
@@ -94,11 +112,20 @@ def check_pages(path: Path, layout: Layout, row_groups: Sequence[int] | None = N
                 values = group.rows * per_row.get(chunk.path.split(".")[0], 1)
                 _check_chunk(where, chunk, values, nested=values != group.rows)
                 if row_groups is None or number in row_groups:
-                    _walk_pages(where, file, chunk, end)
+                    deque(walk_pages(where, partial(_read_at, file), chunk, end), maxlen=0)
     _refuse_overlaps(groups)
 
 
-def _refuse_overlaps(groups: list[_RowGroup]) -> None:
+def read_groups(path: Path) -> list[RowGroup]:
+    """Return the row groups of a shard that `check_pages` has been through."""
+    return _read_footer(path)[1]
+
+
+def _read_at(file: BinaryIO, position: int, size: int) -> bytes:
+    return os.pread(file.fileno(), size, position)
+
+
+def _refuse_overlaps(groups: list[RowGroup]) -> None:
     """Refuse column chunks that share bytes: a small file could stand for any number of row groups."""
     end, last = 0, ""
     for start, stop, name in sorted((c.start, c.start + c.stored, c.path) for group in groups for c in group.chunks):
@@ -107,7 +134,7 @@ def _refuse_overlaps(groups: list[_RowGroup]) -> None:
         end, last = stop, name
 
 
-def _read_footer(path: Path) -> tuple[int, list[_RowGroup]]:
+def _read_footer(path: Path) -> tuple[int, list[RowGroup]]:
     """Return a file's rows and its row groups."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -133,14 +160,14 @@ def _read_footer(path: Path) -> tuple[int, list[_RowGroup]]:
         raise _breach(f"a Parquet footer that cannot be read ({error})") from error
 
 
-def _read_group(group: dict[int, Any], levels: list[tuple[int, int]]) -> _RowGroup:
+def _read_group(group: dict[int, Any], levels: list[tuple[int, int]]) -> RowGroup:
     """Return a row group whose column chunks are one per leaf of the schema, as every reader relies on."""
     if len(group[1]) != len(levels):
         raise ValueError(f"a row group of {len(group[1])} columns, not {len(levels)}")
-    return _RowGroup(_count(group[3]), [_read_chunk(*pair) for pair in zip(group[1], levels, strict=True)])
+    return RowGroup(_count(group[3]), [_read_chunk(*pair) for pair in zip(group[1], levels, strict=True)])
 
 
-def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> _Chunk:
+def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> Chunk:
     meta = chunk[3]
     if chunk.keys() - _CHUNK_FIELDS or 1 in chunk:
         raise ValueError("a column chunk that is encrypted or in another file")
@@ -151,7 +178,7 @@ def _read_chunk(chunk: dict[int, Any], levels: tuple[int, int]) -> _Chunk:
     name = b".".join(meta[3]).decode()
     counts = (_count(meta[number]) for number in (1, 4, 5, 6, 7, 9))
     kind, codec, values, unpacked, stored, start = counts
-    return _Chunk(name, kind, codec, values, unpacked, stored, start, dictionary=bool(meta.get(11)))
+    return Chunk(name, kind, codec, values, unpacked, stored, start, dictionary=bool(meta.get(11)))
 
 
 def _leaf_levels(schema: list[dict[int, Any]]) -> list[tuple[int, int]]:
@@ -179,11 +206,11 @@ def _count(value: Any) -> int:
     return value
 
 
-def _width(chunk: _Chunk, otherwise: int) -> int:
+def _width(chunk: Chunk, otherwise: int) -> int:
     return _WIDTH.get(chunk.kind, otherwise)
 
 
-def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> None:
+def _check_chunk(where: str, chunk: Chunk, values: int, *, nested: bool) -> None:
     """Compare a chunk with the values it can have; fewer in a list are nulls, which the reader names."""
     if chunk.values > values or (chunk.values < values and not nested):
         raise _breach(f"{where}: {chunk.values} values, not {values}", "LADD-082")
@@ -197,14 +224,24 @@ def _check_chunk(where: str, chunk: _Chunk, values: int, *, nested: bool) -> Non
         raise _breach(found, "LADD-083")
 
 
-def _walk_pages(where: str, file: BinaryIO, chunk: _Chunk, end: int) -> None:
-    """Read the header of each page of a column chunk, and nothing of its content."""
+def walk_pages(where: str, read: Callable[[int, int], bytes], chunk: Chunk, end: int) -> Iterator[Page]:
+    """Yield the pages of a column chunk, each when its own header, and nothing of its content, has been read.
+
+    Args:
+        where: what to call the chunk.
+        read: (position, bytes) -> at most so many bytes of the shard from there.
+        chunk: as the footer describes it.
+        end: the shard's bytes.
+
+    Raises:
+        ShardError: a page claims more than the chunk can hold, is not plain, or carries no checksum.
+    """
     position = chunk.start
     stop, values, size = position + chunk.stored, 0, 0
     if not 4 <= position <= stop <= end:
         raise _breach(f"{where}: bytes {position} .. {stop} of a file of {end}", "LADD-082")
     while position < stop:
-        reader = CompactReader(os.pread(file.fileno(), _PAGE_HEADER_BYTES, position), _PAGE_HEADER_VALUES)
+        reader = CompactReader(read(position, _PAGE_HEADER_BYTES), _PAGE_HEADER_VALUES)
         try:
             header = reader.read_struct()
             page = header[5] if header[1] == _DATA_PAGE else header.get(8, {})
@@ -216,12 +253,14 @@ def _walk_pages(where: str, file: BinaryIO, chunk: _Chunk, end: int) -> None:
             raise _breach(f"{where}: a page header that cannot be read at byte {position} ({error})") from error
         if encoding not in _PLAIN_ENCODINGS:
             raise _breach(f"{where}: a dictionary or packed page, not plain values", "LADD-083")
-        if 4 not in header:
+        if not isinstance(header.get(4), int):
             raise _breach(f"{where}: a page without a checksum", "LADD-083")
-        position += reader.position + stored
+        content = position + reader.position
+        position = content + stored
         size, values = size + reader.position + unpacked, values + count
         if min(stored, unpacked, count) < 0 or position > stop or size > chunk.unpacked:
             found = f"{where}: a page of {unpacked} bytes in a column chunk of {chunk.unpacked}"
             raise _breach(found, "LADD-082")
+        yield Page(content, stored, count, header[4] & 0xFFFFFFFF)
     if values != chunk.values:
         raise _breach(f"{where}: pages of {values} values, not {chunk.values}", "LADD-082")

@@ -1,0 +1,318 @@
+"""Blocks of records, read from shards wherever they lie and checked before they are handed on.
+
+A Parquet shard is read a row group at a time, each of its pages compared with the CRC-32 that its header states.
+Tar and Arrow shards have no checksums inside: they are compared with their SHA-256, whole, before the first record
+of them is used; from afar they are fetched into a temporary file without a name, which is gone with the process.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_place
+from ladd_data.loaders.batches import KEPT
+from ladd_data.loaders.buffers import Buffers
+from ladd_data.loaders.picture_files import FileBytes, StoredPages
+from ladd_data.loaders.remote import LocalSource, Source, SourceError
+from ladd_data.loaders.shard_files import Window, check_digest, fetch, open_end
+from ladd_data.manifest import Boxes
+from ladd_data.png import decode_png
+from ladd_data.shards.container import ShardError, clause_of, place_of
+from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, check_footer_at, check_shard
+from ladd_data.shards.images import PixelImages
+from ladd_data.shards.layout import pick
+from ladd_data.shards.limits import Page, RowGroup, read_groups, walk_pages
+from ladd_data.shards.pages import read_files
+from ladd_data.shards.tables import from_array, refuse_nulls
+from ladd_data.types import I64, U8, Columns
+from ladd_data.views.geometry import lies_inside
+
+try:
+    from isal.isal_zlib import crc32  # ten times as fast
+except ImportError:  # where there is no wheel
+    from zlib import crc32
+
+Verify = Literal["pages", "shards"]
+"""What is compared when a shard is first read: pages with their CRC-32 where they have one, or every shard with its
+SHA-256 as well."""
+_AGAIN = "Download the dataset again."
+_ROUND = 2**20
+"""Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
+_WANTED = (*KEPT, "view_box", "view_flip")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some records in a row.
+
+    shard: where they are from; row: the first one's place there; first: its number in the dataset.
+    images: PNG or JPEG files, or rows of pixels, uint8 [height, width * channels]; or pixels, where the container
+    holds them. labels: int64 [records]; columns: the label columns that batches need.
+    """
+
+    shard: Shard
+    row: int
+    first: int
+    ids: pa.Array | list[str]
+    images: Sequence[FileBytes | U8] | PixelImages
+    labels: I64
+    columns: Columns
+
+    @property
+    def stop(self) -> int:
+        """The number behind the last record's."""
+        return self.first + len(self.labels)
+
+    def name(self, row: int) -> str:
+        """Return the id of a record of the block."""
+        found = self.ids[row]
+        return found if isinstance(found, str) else str(found.as_py())
+
+    def blame(self, row: int, found: str) -> DatasetError:
+        """Return the error of a record whose image cannot be decoded."""
+        name, place = self.name(row), self.row + row
+        where = say_place(self.shard.path, place, name)
+        return DatasetError([Problem("LADD-024", where, found, "the image it was", _AGAIN, place, name)])
+
+
+class ShardBlocks(ABC):
+    """The blocks of one shard, which has been checked as far as it can be without reading them."""
+
+    def __init__(self, folder: Folder, index: int) -> None:
+        """Keep where the shard is in the dataset."""
+        self._folder, self._index, self._shard = folder, index, folder.shards[index]
+        self._first = sum(shard.rows for shard in folder.shards[:index])
+        self._starts: list[int] = []
+        """First row of each block; set by subclasses."""
+
+    def find(self, record: int) -> Block:
+        """Return the block that holds a record of this shard.
+
+        Raises:
+            DatasetError: it is damaged; names file and record.
+            SourceError: it cannot be had.
+        """
+        number = bisect_right(self._starts, record - self._first) - 1
+        row = self._starts[number]
+        try:
+            block = self._read(number)
+        except ValueError as error:
+            place = place_of(error, row)
+            where = say_place(self._shard.path, *place)
+            problem = Problem(clause_of(error), where, str(error), "readable records", _AGAIN, *place)
+            raise DatasetError([problem]) from error
+        _check_boxes(self._folder, block)
+        return block
+
+    def close(self) -> None:  # noqa: B027, nothing is open unless a subclass says so
+        """Let go of what is open; blocks that were read stay as they are."""
+
+    @abstractmethod
+    def _read(self, number: int) -> Block:
+        """Return a block; raises ValueError for what is damaged."""
+
+    def _block(self, number: int, ids: Any, images: Any, labels: I64, columns: Columns) -> Block:
+        row = self._starts[number]
+        return Block(self._shard, row, self._first + row, ids, images, labels, pick(columns, _WANTED))
+
+
+class ParquetBlocks(ShardBlocks):
+    """The row groups of a Parquet shard, fetched one by one."""
+
+    def __init__(self, source: Source, folder: Folder, index: int, buffers: Buffers, verified: set[Any]) -> None:
+        """Read the footer.
+
+        Args:
+            source: where the shard is.
+            folder: the dataset.
+            index: the shard's number.
+            buffers: memory for row groups, by the byte.
+            verified: row groups of files that have not changed since their pages were compared; added to.
+        """
+        super().__init__(folder, index)
+        self._source, self._buffers, self._verified = source, buffers, verified
+        self._stored = StoredPages(folder.layout.shape)
+        shard = self._shard
+        with open_end(source, shard) as path:
+            _raise(check_footer_at(folder, index, path))
+            self._groups = read_groups(path)
+            self._metadata = pq.read_metadata(path)
+        sizes = [group.rows for group in self._groups]
+        self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
+
+    def _read(self, number: int) -> Block:
+        group, key = self._groups[number], self._key(number)
+        window = self._new_window(group)
+        images: list[FileBytes | U8] = []
+        fresh = key is None or key not in self._verified
+        for chunk in group.chunks:
+            where, is_image = f"row group {number}, column {chunk.path}", chunk.path == "image.bytes"
+            for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+                if not is_image:  # arrow compares these
+                    continue
+                content = window.part(page.start, page.size)
+                if fresh and (found := crc32(content)) != page.crc:  # now, while they are in the processor's cache
+                    raise self._blame(number, len(images), page, content, found)
+                images += self._stored.take_page(read_files(content, page.values))
+        ids, labels, columns = self._read_labels(window, number, group, verify=fresh)
+        if key is not None:
+            self._verified.add(key)
+        return self._block(number, ids, images, labels, columns)
+
+    def _new_window(self, group: RowGroup) -> Window:
+        start, stop = group.span
+        memory = self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND)
+        return Window(self._source, self._shard, start, memory.data[: stop - start])
+
+    def _read_labels(
+        self, window: Window, number: int, group: RowGroup, *, verify: bool
+    ) -> tuple[pa.Array, I64, Columns]:
+        """Return ids, labels and label columns of a row group."""
+        layout = self._folder.layout
+        wanted = {name: kind for name, kind in layout.dense.items() if name.startswith(_WANTED)}
+        names = ["label", "id", *wanted]
+        where = f"row group {number} (rows {self._starts[number]} .. {self._starts[number] + group.rows - 1})"
+        try:
+            with pq.ParquetFile(
+                pa.PythonFile(window, mode="r"), metadata=self._metadata, page_checksum_verification=verify
+            ) as file:
+                table = file.read_row_group(number, columns=names, use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            text = " ".join(str(error).split())
+            found = "a page whose CRC-32 is another than its header states" if "CRC" in text else "unreadable Parquet"
+            raise ShardError("LADD-003", f"{where}: {found} ({text})") from error
+        columns = {name: _in_one(table.column(name)) for name in names}
+        refuse_nulls(columns)
+        dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in wanted.items()}
+        return columns["id"], from_array(columns["label"], (), "int64"), dense
+
+    def _blame(self, number: int, row: int, page: Page, content: memoryview, found: int) -> ShardError:
+        """Return the error of a damaged page of images; names the record where its own checksums tell."""
+        text = f"crc32 {found:08x} of the page of images of rows"
+        first = self._starts[number] + row
+        text = f"{text} {first} .. {first + page.values - 1}, whose header states {page.crc:08x}"
+        try:
+            files = read_files(content, page.values)
+        except ValueError:
+            files = []
+        for place, file in enumerate(files if self._folder.layout.png else []):
+            try:
+                decode_png(bytes(file), *self._folder.layout.shape)
+            except ValueError as error:
+                return ShardError("LADD-003", f"{text} ({error})", row + place, self._name(number, row + place))
+        return ShardError("LADD-003", text)
+
+    def _name(self, number: int, row: int) -> str | None:
+        """Return the id of a record of a damaged row group, if that can still be read."""
+        try:
+            window = self._new_window(self._groups[number])
+            ids = self._read_labels(window, number, self._groups[number], verify=True)[0]
+            return str(ids[row].as_py())
+        except (ValueError, SourceError):
+            return None
+
+    def _key(self, number: int) -> Any:
+        """Return what a row group is remembered by; None for what is fetched anew each time."""
+        if not isinstance(self._source, LocalSource):
+            return None
+        stat = (self._source.path / self._shard.path).stat()
+        return self._index, number, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class FileBlocks(ShardBlocks):
+    """The blocks of a tar or Arrow shard, read from a file that has been compared with its SHA-256."""
+
+    def __init__(self, source: Source, folder: Folder, index: int) -> None:
+        """Verify the file; from afar, fetch it first."""
+        super().__init__(folder, index)
+        self._file: Any = None
+        if isinstance(source, LocalSource):
+            self._path = source.path / self._shard.path
+            _raise(check_shard(folder, index, verify=True))
+        else:
+            self._file = fetch(source, self._shard)
+            self._path = Path(f"/dev/fd/{self._file.fileno()}")
+        try:
+            self._starts = self._find_starts()
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_starts(self) -> list[int]:
+        folder = self._folder
+        if self._file is not None:
+            _raise(check_footer_at(folder, self._index, self._path, walk=True))
+        sizes = folder.container.read_group_sizes(self._path, folder.layout)
+        return [0, *np.cumsum(sizes)[:-1].tolist()]
+
+    def close(self) -> None:
+        """Let go of the temporary file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _read(self, number: int) -> Block:
+        records = next(self._folder.container.read_records(self._path, self._folder.layout, [number]))
+        return self._block(number, records.ids, records.images, records.labels, records.dense)
+
+
+def open_blocks(
+    source: Source, folder: Folder, index: int, verify: Verify, buffers: Buffers, verified: set[Any]
+) -> ShardBlocks:
+    """Return the blocks of a shard (`ParquetBlocks`, `FileBlocks`).
+
+    Raises:
+        DatasetError: the shard is not the listed one, or damaged.
+        SourceError: it cannot be had.
+    """
+    shard = folder.shards[index]
+    size = source.size(shard.path)
+    if size is not None and size != shard.bytes:
+        found, expected = f"{size} bytes (cut short, or another file)", f"{shard.bytes}, as {SHARDS_PATH} says"
+        raise DatasetError([Problem("LADD-003", shard.path, found, expected, _AGAIN)])
+    if folder.edition != "parquet":
+        return FileBlocks(source, folder, index)
+    key = ("sha256", index)
+    if verify == "shards" and key not in verified:
+        check_digest(source, shard, None)
+        verified.add(key)
+    return ParquetBlocks(source, folder, index, buffers, verified)
+
+
+def check_verify(verify: str) -> None:
+    """Refuse what is no `Verify`."""
+    if verify not in ("pages", "shards"):
+        raise UsageError(f'verify "{verify}" is not known. {nearest(str(verify), ("pages", "shards"))}')
+
+
+def _in_one(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _check_boxes(folder: Folder, block: Block) -> None:
+    """Refuse boxes that do not lie in the image: nothing else keeps them from a device's memory."""
+    labels, images = folder.manifest.labels, folder.manifest.images
+    if labels is None or not isinstance(labels.views, Boxes):
+        return
+    boxes = block.columns["view_box"]
+    outside = ~lies_inside(boxes, images.height, images.width)
+    if outside.any():
+        row, view = np.argwhere(outside)[0].tolist()
+        place, name = block.row + row, block.name(row)
+        where = f"{say_place(block.shard.path, place, name)}, view_box, view {view}"
+        found, expected = f"box {boxes[row, view].tolist()}", f"one inside {images.height}x{images.width}"
+        raise DatasetError([Problem("LADD-044", where, found, expected, _AGAIN, place, name)])
+
+
+def _raise(problems: list[Problem]) -> None:
+    if problems:
+        raise DatasetError(problems)
