@@ -28,7 +28,7 @@ from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
-from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.device import ViewMaker, apply_affine, padded_tiles
 from ladd_data.views.geometry import grid, lies_inside
 
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
@@ -171,7 +171,8 @@ class Dataset:
     def tiles(self, images: Tensor, *, resize: bool = True, normalize: bool = True) -> Tensor:
         """Take mosaics apart: the pictures that each stored image is made of, row by row from the top left.
 
-        Resized, they are the views of `grid(factor, "1/factor")`, bit by bit.
+        Resized, they are the views of `grid(factor, "1/factor")`, bit by bit. Where the factor does not divide
+        the sides, a set of IDC is cut by its rule: grey (0.5) is added right and below up to the next multiple.
 
         Args:
             images: uint8 [batch, channels, height, width], or one image without the batch axis.
@@ -182,22 +183,38 @@ class Dataset:
             float32 [batch, tiles, channels, height, width]; uint8, of sides divided by the factor, unless resized.
 
         Raises:
-            UsageError: the factor does not divide the image's sides.
+            UsageError: the factor does not divide the image's sides, and the set is not IDC's or not to be resized.
 
-        Source: RDED, Sec. 3; IDC, "multi-formation".
+        Source: RDED, Sec. 3; IDC, "multi-formation" and its code's decode_zoom.
         """
         stored, factor = self.manifest.images, self.manifest.distillation.mosaic_factor
-        if stored.height % factor or stored.width % factor:
-            raise UsageError(
-                f"tiles of {stored.width}x{stored.height} images by a mosaic factor of {factor}: the factor does not "
-                "divide the sides, and methods differ in how they pad. Cut them by the method's own rule."
-            )
         batch = images if images.dim() == 4 else images[None]
+        if stored.height % factor or stored.width % factor:
+            self._check_padding(factor, resize)
+            scales, offsets = stored.affine.scale, stored.affine.offset
+            grey = [(0.5 - offset) / scale for scale, offset in zip(scales, offsets, strict=True)]
+            cut = padded_tiles(batch, factor, grey)
+            return apply_affine(stored.affine, cut) if normalize else cut
         if not resize:
             sides = (factor, stored.height // factor, factor, stored.width // factor)
             return batch.reshape(*batch.shape[:2], *sides).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
         cut = ViewMaker(grid(factor, f"1/{factor}"), stored.height, stored.width, batch.device)(batch)
         return apply_affine(stored.affine, cut) if normalize else cut
+
+    def _check_padding(self, factor: int, resize: bool) -> None:
+        """Refuse to take mosaics apart that need padding, unless it is known how.
+
+        Raises:
+            UsageError: the method is not IDC, or uint8 tiles are wanted, which cannot hold its grey.
+        """
+        stored, method = self.manifest.images, self.manifest.distillation.method
+        what = f"tiles of {stored.width}x{stored.height} images by a mosaic factor of {factor}: the factor does not"
+        if method != "IDC":
+            raise UsageError(
+                f"{what} divide the sides, and methods differ in how they pad. Cut them by the method's own rule."
+            )
+        if not resize:
+            raise UsageError(f"{what} divide the sides, and IDC pads with a grey that uint8 lacks. Leave resize on.")
 
     def model_input(self, images: Tensor) -> Tensor:
         """Turn stored pixels, uint8 [..., channels, height, width], into model input, float32."""

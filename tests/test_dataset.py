@@ -10,7 +10,7 @@ import pytest
 import torch
 from damaging import rewrite
 from making import make_distilled
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
@@ -137,9 +137,10 @@ def test_a_path_that_is_no_dataset_is_a_usage_error(tmp_path: Path) -> None:
         ladd.load(tmp_path)
 
 
-def mosaics(folder: Path, factor: int, size: int = 32) -> ladd.Dataset:
+def mosaics(folder: Path, factor: int, size: int = 32, method: str = "RDED") -> ladd.Dataset:
     """Write a dataset whose images are mosaics."""
-    convert(prepare(replace(make_distilled(size=size), mosaic_factor=factor), "mosaics"), folder)
+    made = replace(make_distilled(size=size), mosaic_factor=factor, method=method)
+    convert(prepare(made, "mosaics"), folder)
     return ladd.load(folder)
 
 
@@ -168,6 +169,26 @@ def test_a_factor_that_does_not_divide_the_sides_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(ladd.UsageError, match=r"32x32 images by a mosaic factor of 3.*does not divide"):
         dataset.tiles(torch.from_numpy(dataset.arrays.images))
+
+
+@pytest.mark.parametrize(("size", "factor"), [(32, 3), (8, 3), (10, 4)])
+def test_mosaics_of_idc_that_need_padding_are_taken_apart_by_its_rule(tmp_path: Path, size: int, factor: int) -> None:
+    dataset = mosaics(tmp_path / "set", factor, size, method="IDC")
+    images = torch.from_numpy(dataset.arrays.images)
+    missing, side = -size % factor, -(-size // factor)
+    padded = pad(dataset.model_input(images), (0, missing, 0, missing), value=0.5)
+
+    tiles = dataset.tiles(images)
+
+    assert tiles.shape == (6, factor**2, 3, size, size)
+    for number in range(factor**2):
+        y, x = number // factor * side, number % factor * side
+        tile = padded[:, :, y : y + side, x : x + side]
+        expected = interpolate(tile, (size, size), mode="bilinear", align_corners=False)
+        assert torch.allclose(tiles[:, number], expected, atol=1e-5)
+    assert torch.equal(tiles, dataset.model_input(dataset.tiles(images, normalize=False)))
+    with pytest.raises(ladd.UsageError, match="grey that uint8 lacks"):
+        dataset.tiles(images, resize=False)
 
 
 def test_a_golden_view_that_names_another_class_than_the_most_probable_is_found(labelled: Path, tmp_path: Path) -> None:

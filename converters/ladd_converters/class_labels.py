@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from ladd_converters.class_folders import Listing, Naming, list_pictures, some
+from ladd_converters.class_folders import Listing, Naming, list_pictures, scan, some
 from ladd_data import (
     Answers,
     Ask,
@@ -22,6 +22,9 @@ from ladd_data import (
     imagenet_indices,
     open_pictures,
 )
+
+_NETTE = {0, 217, 482, 491, 497, 566, 569, 571, 574, 701}
+"""ImageNet-1k indices of Imagenette's classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +148,14 @@ def require_answers(
             f"--normalization, or --dataset ({known}) for both classes and normalisation."
         )
     return answers.classes
+
+
+def dataset_by_folders(run: Path, naming: Naming) -> str:
+    """Return an example for --dataset that fits the class folders: by their numbers, or by how many they are."""
+    found = {int(name["number"]) for entry in scan(run) if (name := naming.folder.fullmatch(entry.name))}
+    if found == _NETTE:
+        return "imagenette"
+    return {10: "cifar10", 100: "cifar100", 200: "tinyimagenet"}.get(len(found), "imagenet-1k")
 
 
 def ask_dataset(run: Path, datasets: Mapping[str, Preset], why: str, *, example: str) -> Ask:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from ladd_converters.dc import DcConverter
+from ladd_converters.dc import DATASETS
 from ladd_converters.dc_results import Name, Result, parse_name, read_result
 from ladd_converters.pairs import (
     LOOKED_AT,
@@ -60,7 +60,7 @@ class DataDamConverter:
 
     name: ClassVar[str] = "datadam"
     summary: ClassVar[str] = "DataDAM: one entry of a res_DataDAM_<dataset>_<model>_<ipc>ipc_.pt"
-    datasets: ClassVar[Mapping[str, Preset]] = DcConverter.datasets
+    datasets: ClassVar[Mapping[str, Preset]] = DATASETS
 
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a result of DataDAM, or None."""

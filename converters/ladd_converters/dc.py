@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ladd_converters.dc_results import RESULT, Name, parse_name, read_result
+from ladd_converters.glad import DATASETS as _GLADS
 from ladd_converters.pairs import (
     LOOKED_AT,
     ask_dataset,
@@ -42,19 +43,23 @@ _GLAD_MEAN = (
 )
 
 
+DATASETS: Mapping[str, Preset] = {
+    "cifar10": Preset("cifar10", "cifar10"),
+    "cifar100": Preset("cifar100", "cifar100-dc"),
+    "fashionmnist": Preset("fashionmnist", "fashionmnist"),
+    "mnist": Preset("mnist", "mnist"),
+    "svhn": Preset("svhn", "svhn"),
+    "tinyimagenet": Preset("tinyimagenet", "imagenet"),
+}
+GLAD_DATASETS = {name: preset for name, preset in _GLADS.items() if name.startswith("imagenet-")}
+
+
 class DcConverter:
     """Reads one result file of DC, DSA or DM: one of its experiments."""
 
     name: ClassVar[str] = "dc"
     summary: ClassVar[str] = "DC, DSA, DM: one experiment of a res_<method>_<dataset>_<model>_<ipc>ipc.pt"
-    datasets: ClassVar[Mapping[str, Preset]] = {
-        "cifar10": Preset("cifar10", "cifar10"),
-        "cifar100": Preset("cifar100", "cifar100-dc"),
-        "fashionmnist": Preset("fashionmnist", "fashionmnist"),
-        "mnist": Preset("mnist", "mnist"),
-        "svhn": Preset("svhn", "svhn"),
-        "tinyimagenet": Preset("tinyimagenet", "imagenet"),
-    }
+    datasets: ClassVar[Mapping[str, Preset]] = {**DATASETS, **GLAD_DATASETS}
 
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a result of DC, DSA or DM, or None."""
@@ -68,7 +73,7 @@ class DcConverter:
         notes = ["Where the file holds several experiments, the last is taken; --experiment chooses another."]
         if _is_glad(name):
             notes.append(_GLAD_MEAN)
-        asks = (ask_dataset(plain_name(name.dataset) if name.dataset else None),)
+        asks = (ask_dataset(_known(name)),)
         return Description(f"{file.name}, a name that DC, DSA and DM give", (file,), asks, tuple(notes))
 
     def read(self, path: Path, answers: Answers) -> Distilled:
@@ -78,8 +83,7 @@ class DcConverter:
         name = parse_name(file)
         if name.method == "DataDAM":
             raise UsageError(f"{file}: is DataDAM's: ladd convert datadam reads it.")
-        known = name.dataset and plain_name(name.dataset)
-        example = known if known in self.datasets else None
+        example = _known(name)
         result = read_result(file, answers)
         check_dataset(file, name.dataset, answers)
         refuse_soft_answer(file, answers)
@@ -103,6 +107,12 @@ class DcConverter:
             recipe=recipe,
             notes=tuple(notes),
         )
+
+
+def _known(name: Name) -> str | None:
+    """Return the dataset that a file's name says, as --dataset takes it; None where it is not one of ours."""
+    names = {plain_name(own): own for own in DcConverter.datasets}
+    return names.get(plain_name(name.dataset or ""))
 
 
 def _ours(files: list[Path]) -> list[Path]:

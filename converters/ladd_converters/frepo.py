@@ -33,6 +33,7 @@ from ladd_converters.pairs import (
     plain_name,
     refuse_answers,
 )
+from ladd_converters.torch_files import refuse_text
 from ladd_data import (
     Answers,
     Ask,
@@ -84,7 +85,9 @@ class FrepoConverter:
         """Say what would be read and asked; see `ladd_data.Converter.describe`."""
         file = _choose(path, None)
         dataset = _dataset_in(file)
-        asks = [ask_dataset(plain_name(dataset) if dataset else None)]
+        known = plain_name(dataset) if dataset else "cifar10"
+        unlisted = Ask("--classes", f"the order of the classes of {known} is in no file", "@names.txt")
+        asks = [ask_dataset(known) if known in self.datasets else unlisted]
         if dataset not in ("mnist", "fashion_mnist"):
             why = "FRePo whitens sets in colour and keeps the matrix elsewhere, so the pixels are no pictures"
             asks.append(Ask("--whitening", why, "whitened"))
@@ -170,6 +173,7 @@ def _read_arrays(file: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """
     expected = 'expected an .npz with "image" [n, height, width, channels] and "label" [n, classes]'
     try:
+        refuse_text(file, "an .npz")
         with zipfile.ZipFile(file) as archive:
             unfolded = sum(entry.file_size for entry in archive.infolist())
         if unfolded > max(_UNFOLD[0], _UNFOLD[1] * file.stat().st_size):

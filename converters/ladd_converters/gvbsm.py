@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ladd_converters.class_folders import Naming, choose_run, find_runs, first_names, search_notes
-from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
+from ladd_converters.class_labels import ask_dataset, dataset_by_folders, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, UsageError
 
 GVBSM, EDC = "https://github.com/shaoshitong/G_VBSM_Dataset_Condensation", "https://github.com/shaoshitong/EDC"
@@ -68,7 +68,8 @@ class GvbsmConverter:
         found = find_runs(path, NAMING)
         if not found.runs:
             raise UsageError(f"{path}: found no class folders; expected {NAMING.shape}.")
-        ask = ask_dataset(found.runs[0], self.datasets, WHY, example="imagenet-1k")
+        run = found.runs[0]
+        ask = ask_dataset(run, self.datasets, WHY, example=dataset_by_folders(run, NAMING))
         reason = _recognise(found.runs[0]) or "folders new000 of class000_id000.jpg, as SRe2L's family has, too"
         return Description(reason, found.runs, (ask,), search_notes(found))
 

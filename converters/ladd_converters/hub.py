@@ -12,8 +12,7 @@ Image: struct of bytes and path; the bytes are those of a picture file, and JPEG
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,8 +20,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import JsonValue
 
-from ladd_converters.class_folders import scan, some
+from ladd_converters.class_folders import some
 from ladd_converters.class_labels import label_numbers, label_words, refuse_answers
+from ladd_converters.hub_files import PARQUETS, huggingface_schema, load_splits, outline, parquets
 from ladd_converters.imagefolder import WHY, ImageFolderConverter
 from ladd_data import (
     Answers,
@@ -38,11 +38,11 @@ from ladd_data import (
 
 _IMAGE = re.compile(r'"_type": ?"Image"')
 _COMMIT = re.compile(r"@([0-9a-f]{40})/")
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-PARQUETS = 64
-"""How many files a look takes in."""
 
 I64 = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+_WORDS = ("string", "large_string")
 
 
 class HubConverter:
@@ -61,7 +61,7 @@ class HubConverter:
                 infos = islice(sorted(path.glob(where)), PARQUETS)
                 if any(_IMAGE.search(info.read_text(errors="replace")) for info in infos if info.is_file()):
                     return "saved by Dataset.save_to_disk, with a column of images"
-        if any(_IMAGE.search(_huggingface_schema(file)) for file in _parquets(path)):
+        if any(_IMAGE.search(huggingface_schema(file)) for file in parquets(path)):
             return "parquet files of `datasets`, with a column of images"
         return None
 
@@ -71,12 +71,15 @@ class HubConverter:
         if reason is None:
             raise UsageError(f"{path}: found no saved dataset with a column of images.")
         asks = []
-        splits, features = _outline(path)
+        splits, features = outline(path)
         if len(splits) > 1:
             asks.append(Ask("--split", f"it has the splits {some(splits)}", splits[0]))
         for option, columns in _columns(features).items():
             if len(columns) != 1:
                 asks.append(Ask(option, f"it might be {some(columns) or 'none of its columns'}", (columns or ["?"])[0]))
+        labels = _columns(features)["--label-column"]
+        if labels and getattr(features[labels[0]], "dtype", "") not in _WORDS and not _names_of(features[labels[0]]):
+            asks.append(Ask("--classes", f"{labels[0]} holds numbers without names", "@names.txt"))
         asks.append(Ask("--normalization", WHY, "imagenet"))
         return Description(reason, (path,), tuple(asks))
 
@@ -87,7 +90,7 @@ class HubConverter:
             raise UsageError(
                 f"{path}: {WHY}. Give --normalization imagenet, or --dataset ({', '.join(self.datasets)})."
             )
-        split, table = _choose_split(path, _load(path), answers.split)
+        split, table = _choose_split(path, load_splits(path), answers.split)
         columns = _columns(table.features)
         image = _choose_column(path, table, "--image-column", answers.image_column, columns)
         label = _choose_column(path, table, "--label-column", answers.label_column, columns)
@@ -180,94 +183,6 @@ def _is_inside(file: Path, folder: Path) -> bool:
     return any(home.resolve() in file.resolve().parents for home in homes)
 
 
-def _parquets(path: Path) -> list[Path]:
-    if path.is_file() and path.suffix == ".parquet":
-        return [path]
-    folders = (path, path / "data")
-    names = (folder / entry.name for folder in folders for entry in islice(scan(folder), 1000))
-    return sorted(name for name in names if name.suffix == ".parquet")[:PARQUETS]
-
-
-def _huggingface_schema(file: Path) -> str:
-    """Return what `datasets` wrote into a parquet file's schema; nothing where it did not, or it is no parquet."""
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_schema
-
-    with suppress(ArrowException, OSError):
-        return ((read_schema(file).metadata or {}).get(b"huggingface") or b"").decode(errors="replace")
-    return ""
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """Return the splits of a dataset by name, memory-mapped.
-
-    Raises:
-        UsageError: there is none of this name.
-        ConvertError: it cannot be read.
-    """
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    if (path / "meta" / "ladd.json").exists():
-        raise UsageError(f"{path}: is a dataset of this format already: there is nothing to convert.")
-    loader = _loader(path)
-    try:
-        loaded = loader()
-    except (OfflineModeIsEnabled, ConnectionError) as error:
-        raise UsageError(
-            f"{path.as_posix()}: is no folder here, and the Hub cannot be reached ({_first_line(error)}). Go online, "
-            "or give the folder of a dataset that was saved."
-        ) from error
-    except (datasets.exceptions.DatasetNotFoundError, HfHubHTTPError) as error:
-        raise UsageError(
-            f"{path.as_posix()}: no folder here, nor a dataset on the Hub: {_first_line(error)}"
-        ) from error
-    except Exception as error:  # whatever a reader of a dozen formats says of files that it cannot read
-        raise ConvertError(f"{path.as_posix()}: cannot be read as a dataset: {_first_line(error)}") from error
-    if isinstance(loaded, datasets.Dataset):
-        return {str(loaded.split or "train"): loaded}
-    return {str(name): split for name, split in loaded.items()}
-
-
-def _outline(path: Path) -> tuple[list[str], Any]:
-    """Return the splits and the features of a local dataset, without reading its rows."""
-    import datasets
-    from pyarrow.parquet import read_schema
-
-    files = _parquets(path)
-    if not files:
-        saved = _load(path)
-        return list(saved), next(iter(saved.values())).features
-    features = datasets.Features.from_arrow_schema(read_schema(files[0]))
-    if path.is_file():
-        return ["train"], features
-    try:
-        return [str(name) for name in datasets.load_dataset_builder(str(path)).config.data_files or ()], features
-    except Exception as error:  # of many kinds
-        raise ConvertError(f"{path}: cannot be read as a dataset: {_first_line(error)}") from error
-
-
-def _loader(path: Path) -> Callable[[], Any]:
-    import datasets
-
-    if not path.exists():
-        if _HUB_NAME.fullmatch(path.as_posix()) is None:
-            raise UsageError(f"{path}: no such folder, and no name that the Hub could have.")
-        return lambda: datasets.load_dataset(path.as_posix())
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return lambda: datasets.load_from_disk(str(path))
-    if path.is_file():
-        kind = {".parquet": "parquet", ".arrow": "arrow"}.get(path.suffix)
-        if kind is None:
-            raise UsageError(f"{path}: expected a dataset's folder, its name on the Hub, or a .parquet or .arrow file.")
-        return lambda: datasets.load_dataset(kind, data_files=str(path))
-    return lambda: datasets.load_dataset(str(path))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
-
-
 def _choose_split(path: Path, splits: dict[str, Any], wanted: str | None) -> tuple[str, Any]:
     if wanted is None and len(splits) > 1:
         raise UsageError(f"{path}: has the splits {some(list(splits))}. Choose one: --split {next(iter(splits))}.")
@@ -285,6 +200,12 @@ def _columns(features: Any) -> dict[str, list[str]]:
     images = [name for name, kind in kinds if isinstance(kind, datasets.Image)]
     labels = [name for name, kind in kinds if isinstance(kind, datasets.ClassLabel)]
     return {"--image-column": images, "--label-column": labels or [name for name, kind in kinds if _may_label(kind)]}
+
+
+def _names_of(kind: Any) -> list[str] | None:
+    """Return the class names that a column's type holds."""
+    names: list[str] | None = getattr(kind, "names", None)
+    return names
 
 
 def _may_label(kind: Any) -> bool:
@@ -325,7 +246,7 @@ def _read_labels(
         ConvertError: a row has no label, or the labels do not fit the classes.
     """
     values = table.select_columns([column]).with_format("arrow")[:].column(0).to_pylist()
-    names = getattr(table.features[column], "names", None)
+    names = _names_of(table.features[column])
     empty = [row for row, value in enumerate(values) if value is None or (names is not None and value < 0)]
     if empty:
         raise ConvertError(

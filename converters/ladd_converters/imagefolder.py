@@ -76,7 +76,7 @@ class ImageFolderConverter:
         """Return why this looks like class folders of pictures, or None where another converter knows them better."""
         for root in _find_roots(path):
             names = [entry.name for entry in islice(scan(root), LOOKED_AT) if is_folder(entry)]
-            if not all(_RUNS_OWN.fullmatch(name) for name in names):
+            if not all(_RUNS_OWN.fullmatch(name) or _STEPS.fullmatch(name) for name in names):
                 return f"{'more than ' if len(names) == LOOKED_AT else ''}{len(names)} folders of pictures"
         return None
 

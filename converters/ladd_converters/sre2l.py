@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from ladd_converters.class_folders import Naming, choose_run, find_runs, first_names, search_notes
-from ladd_converters.class_labels import ask_dataset, read_pictures, refuse_answers, require_answers
+from ladd_converters.class_labels import ask_dataset, dataset_by_folders, read_pictures, refuse_answers, require_answers
 from ladd_data import RECIPES, Answers, Description, Distilled, Preset, Recipe, UsageError
 
 LPLD = "https://github.com/he-y/soft-label-pruning-for-dataset-distillation"
@@ -78,7 +78,8 @@ class Sre2lConverter:
         found, reason = find_runs(path, NAMING), self.detect(path)
         if reason is None:
             raise UsageError(f"{path}: found no class folders; expected {NAMING.shape}.")
-        ask = ask_dataset(found.runs[0], self.datasets, WHY, example="imagenet-1k")
+        run = found.runs[0]
+        ask = ask_dataset(run, self.datasets, WHY, example=dataset_by_folders(run, NAMING))
         alike = "G-VBSM on ImageNet and EDC use these names, too: if this is theirs, ladd convert gvbsm."
         return Description(reason, found.runs, (ask,), (*search_notes(found), alike))
 

@@ -28,7 +28,7 @@ from ladd_converters.run_tensors import (
     as_class_numbers,
     as_soft_labels,
 )
-from ladd_converters.torch_files import read_tensor, say_dtype, say_tensor
+from ladd_converters.torch_files import read_tensor, refuse_text, say_dtype, say_tensor
 from ladd_converters.trajectory_files import LISTED, MOST_NAMES, Pair, find_runs, walk
 from ladd_converters.trajectory_runs import Labels, ask_dataset
 from ladd_data import (
@@ -46,8 +46,10 @@ from ladd_data import (
 
 UNFOLDS = 100
 """How many times its size an .npz may unfold to: pixels hardly shrink, class numbers may."""
-DATASETS: Mapping[str, Preset] = {  # CIFAR-100 is left out: the field has three conventions, so it is said in full
+DATASETS: Mapping[str, Preset] = {  # of CIFAR-100 the field has three conventions, so one of them is named
     **{name: Preset(name, name) for name in ("cifar10", "svhn", "mnist", "fashionmnist")},
+    "cifar100-mtt": Preset("cifar100", "cifar10"),
+    **{name: Preset("cifar100", name) for name in ("cifar100-dc", "cifar100-gvbsm")},
     **{name: Preset(name, "imagenet") for name in ("tinyimagenet", "imagenet-1k", "imagenette")},
 }
 _FREPO = ("image", "label")  # the names that FRePo gives, too, and which are left to its converter where one detects
@@ -169,6 +171,8 @@ def _choose(path: Path, answers: Answers) -> Pair:
         return Pair(answers.images, answers.labels)
     if not path.exists():
         raise UsageError(f"{path}: no such folder or file.")
+    if path.is_file() and path.suffix == ".npz":
+        return Pair(path, path)
     pairs = _find_pairs(path, None)
     if len(pairs) == 1:
         return pairs[0]
@@ -183,9 +187,21 @@ def _open(pair: Pair) -> tuple[Tensor, Tensor]:
     if pair.images == pair.labels:
         keys = _keys(pair.images)
         if keys is None:
+            _check_npz(pair.images)
             raise ConvertError(f'{pair.images}: expected an .npz with arrays "images" and "labels".')
         return _read_array(pair.images, keys[0]), _read_array(pair.images, keys[1])
     return _read_file(pair.images), _read_file(pair.labels)
+
+
+def _check_npz(file: Path) -> None:
+    """Refuse what is no .npz for what it is.
+
+    Raises:
+        ConvertError: an empty file, a pointer, a page, or a zip file that was cut short.
+    """
+    refuse_text(file, "an .npz")
+    if not zipfile.is_zipfile(file):
+        raise ConvertError(f"{file}: found no .npz, or one cut short; expected all of it. Download it again.")
 
 
 def _read_file(file: Path) -> Tensor:
@@ -197,6 +213,7 @@ def _read_array(file: Path, key: str | None) -> Tensor:
     if not file.is_file():
         raise UsageError(f"{file}: {'is not a file' if file.exists() else 'no such file'}.")
     try:
+        refuse_text(file, "an array of numbers")
         if key is None:
             array = np.load(file, allow_pickle=False)
         else:

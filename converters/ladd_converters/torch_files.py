@@ -14,6 +14,7 @@ import reprlib
 import struct
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -85,10 +86,11 @@ _BUILDERS = {
     "torch.serialization._get_layout",
     "torch.storage.TypedStorage",
     *(f"torch._utils._rebuild_{what}" for what in ("tensor", "tensor_v2", "tensor_v3", "parameter", "sparse_tensor")),
-    *(f"torch._utils._rebuild_{what}" for what in ("parameter_with_state", "meta_tensor_no_storage")),
+    "torch._utils._rebuild_meta_tensor_no_storage",
     *(item[1] for item in _ALLOWED if isinstance(item, tuple)),
 }
-"""What tensors and plain containers are made of. torch allows more, some of which takes any amount of memory."""
+"""What tensors and plain containers are made of. torch allows more, some of which takes any amount of memory, or puts
+attributes in the place of a tensor's methods."""
 _TYPES = re.compile(r"torch\.(\w+Storage|u?int\d+|b?float\d+\w*|bool|complex\d+)")
 
 
@@ -132,6 +134,7 @@ def read_torch(path: Path) -> object:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED):
             warnings.simplefilter("ignore")  # torch's remarks on odd files; the error below says it once
             content: object = torch.load(path, map_location="cpu", weights_only=True)
+        _strip(content)
     except ConvertError:
         raise
     except pickle.UnpicklingError as error:
@@ -143,6 +146,22 @@ def read_torch(path: Path) -> object:
         found = f"a torch file that is damaged or of a kind not known ({reason})"
         raise ConvertError(f"{path}: found {found}; expected plain tensors. Download it again.") from error
     return content
+
+
+def _strip(content: object) -> None:
+    """Take the attributes off all dictionaries in a file: they might stand in the place of methods."""
+    waiting, seen = [content], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, OrderedDict):
+            item.__dict__.clear()
+        if isinstance(item, dict):
+            waiting += OrderedDict.values(item) if isinstance(item, OrderedDict) else item.values()
+        elif isinstance(item, list | tuple | set):
+            waiting += item
 
 
 def say_content(content: object) -> str:
@@ -204,14 +223,7 @@ def _holds_parameters(items: Sequence[object]) -> bool:
 
 def _check_start(path: Path) -> None:
     """Refuse what is not a torch file by its first bytes, and a zip file that unfolds."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        raise ConvertError(f"{path}: found an empty file; expected a torch file. Download it again.")
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for start, what, fix in _KNOWN_TEXT:
-        if text.startswith(start):
-            raise ConvertError(f"{path}: found {what}; expected a torch file. {fix}")
+    head = refuse_text(path, "a torch file")
     if not head.startswith((_ZIP, _PICKLE)):
         raise ConvertError(f"{path}: found bytes that begin {head[:16]!r}; expected a torch file. Download it again.")
     if not head.startswith(_ZIP):
@@ -220,12 +232,31 @@ def _check_start(path: Path) -> None:
                 if file.peek(1):
                     _check_names(path, file)
         return
+    if not zipfile.is_zipfile(path):
+        raise ConvertError(f"{path}: found a torch file that was cut short; expected all of it. Download it again.")
     with zipfile.ZipFile(path) as archive:
         _check_size(path, sum(entry.file_size for entry in archive.infolist()))
         for entry in archive.infolist():
             if entry.filename.endswith("/data.pkl"):
                 with archive.open(entry) as pickled:
                     _check_names(path, pickled)
+
+
+def refuse_text(path: Path, expected: str) -> bytes:
+    """Refuse an empty file, a Git-LFS pointer and a web page for what they are; return the first bytes of others.
+
+    Raises:
+        ConvertError: it is one of these.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise ConvertError(f"{path}: found an empty file; expected {expected}. Download it again.")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for start, what, fix in _KNOWN_TEXT:
+        if text.startswith(start):
+            raise ConvertError(f"{path}: found {what}; expected {expected}. {fix}")
+    return head
 
 
 def _check_names(path: Path, pickled: IO[bytes]) -> None:
