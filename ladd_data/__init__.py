@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ladd_data.errors import Problem as Problem
     from ladd_data.errors import UsageError as UsageError
     from ladd_data.labeling.labeler import load_labeler as load_labeler
+    from ladd_data.loaders.mapstyle import collate as collate
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
     from ladd_data.manifest import Classes as Classes
     from ladd_data.manifest import Manifest as Manifest
@@ -69,6 +70,7 @@ _HOMES = {
     "SoftValues": "converter",
     "UsageError": "errors",
     "boxes": "views.geometry",
+    "collate": "loaders.mapstyle",
     "grid": "views.geometry",
     "load": "dataset",
     "load_labeler": "labeling.labeler",

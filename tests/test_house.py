@@ -140,7 +140,7 @@ def test_the_front_door_has_exactly_these_names() -> None:
                 "Manifest",
             ),
             *("Normalization", "Pictures", "Preset", "Problem", "RECIPES", "Recipe", "Record", "SoftValues"),
-            *("UsageError", "boxes", "grid", "load", "load_labeler", "open_pictures", "validate"),
+            *("UsageError", "boxes", "collate", "grid", "load", "load_labeler", "open_pictures", "validate"),
         ]
     )
     for name in ladd_data.__all__:

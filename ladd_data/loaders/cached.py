@@ -97,9 +97,10 @@ class CachedLoader(Loader):
         self._left = schedule.count if cached.rows else 0
 
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
-        yield from make_ahead(self._gather, steps)
+        yield from make_ahead(self.gather, steps)
 
-    def _gather(self, slots: Slots) -> Batch:
+    def gather(self, slots: Slots) -> Batch:
+        """Return the batch of a step; rows are compared with their hashes when they are first read."""
         arrays = {}
         for name, column in self._columns.items():
             arrays[name] = self._buffers[name].lend(len(slots.index))
@@ -188,7 +189,7 @@ def _make(partial: Path, source: Source, folder: Folder) -> None:
     rows = [name for name, size in sizes.items() if size > _JOINED_BYTES]
     checks = {"format": 1, "rows": rows, "columns": {name: state.hexdigest() for name, state in states.items()}}
     write_synced(partial / CHECKS, json.dumps(checks).encode())
-    np.save(partial / ROWS, np.array([hashes[name] for name in rows], np.uint64).T)
+    np.save(partial / ROWS, np.array([hashes[name] for name in rows], np.uint64).reshape(len(rows), count).T)
 
 
 def _kept(records: Records, pixels: U8 | None = None) -> dict[str, Array]:
