@@ -175,6 +175,7 @@ def test_a_dataset_replaced_meanwhile_is_not_mixed_in(tmp_path: Path, monkeypatc
 # torchdata, accelerate, Lightning
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 of torch 2.15
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torchdata_resumes_in_the_middle_of_an_epoch(data: MapDataset, workers: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="torchdata is not installed")
@@ -217,6 +218,7 @@ def test_accelerate_prepares_the_loader(data: MapDataset) -> None:
     assert sorted(seen) == list(range(30)) and model.weight.grad is not None
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers", "ignore:.*litlogger")
 def test_lightning_trains_a_step(data: MapDataset, tmp_path: Path) -> None:
     lightning = pytest.importorskip("lightning", reason=LIGHTNING)
     seen: list[ladd.Batch] = []
