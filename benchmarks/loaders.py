@@ -35,15 +35,13 @@ Row = dict[str, Any]
 
 def tree() -> list[int]:
     """Return this process and all that descend from it."""
-    parents: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents.setdefault(int(entry.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(entry.parent.name))
-        except (OSError, IndexError):
-            continue  # it has just ended
     found = [os.getpid()]
     for pid in found:
-        found += parents.get(pid, [])
+        for entry in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                found += map(int, entry.read_text().split())
+            except OSError:
+                continue  # it has just ended
     return found
 
 

@@ -33,6 +33,11 @@ def make_page() -> str:
     parts = [HEAD, f"```text\n{read_help()}\n```\n"]
     for info in app.registered_commands:
         parts.append(f"## ladd {info.name}\n\n```text\n{read_help(str(info.name))}\n```\n")
+    for group in app.registered_groups:
+        commands = group.typer_instance
+        for info in commands.registered_commands if commands else ():
+            names = [str(commands and commands.info.name), str(info.name)]
+            parts.append(f"## ladd {' '.join(names)}\n\n```text\n{read_help(*names)}\n```\n")
     return "\n".join(parts)
 
 

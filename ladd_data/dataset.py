@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.batches import BatchMaker
-from ladd_data.loaders.cache import is_vouched, key_of
+from ladd_data.loaders.cache import is_vouched, key_of, stamp, vouch
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
 from ladd_data.loaders.loader import Loader
@@ -57,8 +58,9 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
     """
     folder = read_metadata(Path(path))
     vouched = verify and is_vouched(folder)
-    problems = check_files(folder, verify=verify and not vouched)
-    if problems:
+    if verify and not vouched:
+        _verify(folder)
+    elif problems := check_files(folder, verify=False):
         raise DatasetError(problems)
     return Dataset(folder, unverified=vouched)
 
@@ -109,9 +111,7 @@ class Dataset:
             DatasetError: a shard has changed since the cache was made of it.
         """
         if self._unverified:
-            problems = check_files(self._folder, verify=True)
-            if problems:
-                raise DatasetError(problems)
+            _verify(self._folder)
             self._unverified = False
         return self._folder
 
@@ -386,3 +386,13 @@ def _reopen(path: str, key: str) -> Dataset:
         fix = "It was replaced while it was in use: begin again."
         raise DatasetError([Problem("LADD-026", path, f"digests {found}", key, fix)])
     return Dataset(folder)
+
+
+def _verify(folder: Folder) -> None:
+    """Compare every shard with its checksum; the cache, if it has the dataset, notes that it was done."""
+    stamps: list[list[int]] = []
+    with suppress(OSError):  # a shard that is missing, which is said below
+        stamps = stamp(folder)
+    if problems := check_files(folder, verify=True):
+        raise DatasetError(problems)
+    vouch(folder, stamps)

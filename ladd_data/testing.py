@@ -1,6 +1,7 @@
 """Conformance checks: all that an implementation of one of our contracts must do, as functions for tests.
 
-A converter's test is one call: `check_converter(MyConverter(), path, answers, tmp_path)`.
+A converter's test is one call: `check_converter(MyConverter(), path, answers, tmp_path)`; so is a loader's:
+`check_loader(lambda **options: MyLoader(dataset, **options), dataset)`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from ladd_data.converter import Answers, Converter, Distilled, list_converters
 from ladd_data.dataset import Dataset, load
 from ladd_data.errors import LaddError
 from ladd_data.files import canonical_json
+from ladd_data.loaders.conformance import check_loader as check_loader
 from ladd_data.manifest import Images, Manifest
 from ladd_data.pictures import Pictures
 from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS

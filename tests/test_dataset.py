@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
+from ladd_data.loaders import batches
 from ladd_data.loaders.order import epoch_order
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.pixels import apply_affine
@@ -111,7 +112,10 @@ def test_without_shuffle_records_come_in_file_order_and_a_short_batch_can_be_dro
     assert len(loader) == 1
 
 
-def test_the_loader_keeps_uint8_and_float16(labelled: Path) -> None:
+def test_the_loader_keeps_uint8_and_labels_that_are_many_as_stored(
+    labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "are_few", lambda labels, pixels: False)
     loader = ladd.load(labelled).loader(4)
 
     assert isinstance(loader, ResidentLoader)

@@ -15,7 +15,8 @@ from ladd_data.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "spec").glob("*.md")])
-COMMANDS = sorted(str(info.name) for info in app.registered_commands)
+GROUPS = [str(group.typer_instance.info.name) for group in app.registered_groups if group.typer_instance]
+COMMANDS = sorted([*(str(info.name) for info in app.registered_commands), *GROUPS])
 
 
 def shell_lines(text: str) -> list[str]:
@@ -79,3 +80,12 @@ def test_make_says_what_each_target_does() -> None:
     described = re.findall(r"^([a-z]+):.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     assert targets == described
+
+
+def test_the_python_of_the_loading_page_runs(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits-ladd").symlink_to(labelled)
+    names: dict[str, object] = {}
+
+    for snippet in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "loading.md").read_text(), re.DOTALL):
+        exec(compile(snippet, "loading.md", "exec"), names)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ladd_data import __version__
+from ladd_data.cli.cache import cache
 from ladd_data.cli.convert import convert
 from ladd_data.cli.demo import demo
 from ladd_data.cli.export import export
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 for command in (convert, train_labeler, label, reencode, export, info, validate, view, train, demo):
     app.command(command.__name__.replace("_", "-"))(command)
+app.add_typer(cache)
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,9 +22,13 @@ KEPT = ("dense_", "soft_", "view_present")
 """Prefixes of the label columns that a batch is made of."""
 DECODED = "decoded"
 """The name of a column of dense labels that are decoded already, in a loader's memory."""
-_FEW_BYTES = 64 * 2**20
 _BLOCK = 1024
 """Records that are decoded at a time."""
+
+
+def are_few(label_bytes: int, pixel_bytes: int) -> bool:
+    """Tell whether decoded labels take so little memory that they are best decoded once: 64 MiB, or an eighth more."""
+    return label_bytes <= max(64 * 2**20, pixel_bytes // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,12 @@ class BatchMaker:
 
         Args:
             stored: label columns as `to_tensors` returns them, each [records, ...].
-            pixel_bytes: of all images; decoded labels are few if they take an eighth of it, or 64 MiB.
+            pixel_bytes: of all images.
         """
         if self.labels is None or not stored:
             return stored
         count = len(next(iter(stored.values())))
-        if 4 * count * self.labels.count * self.classes > max(pixel_bytes // 8, _FEW_BYTES):
+        if not are_few(4 * count * self.labels.count * self.classes, pixel_bytes):
             return stored
         kept = {name: values for name, values in stored.items() if not name.startswith("dense_")}
         parts = range(0, count, _BLOCK)

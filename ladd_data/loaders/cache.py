@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from ladd_data.manifest import MANIFEST_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 
 DATASET, CHECKS, ROWS, SOURCES = "dataset", "checks.json", "rows.npy", "sources.json"
+
+_KEY = re.compile(r"[0-9a-f]{64}-[0-9a-f]{16}")
+"""The cache may be in a folder with other things: nothing of another name is listed or removed."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,10 +50,19 @@ class Entry:
 
 
 def cache_root() -> Path:
-    """Return the cache's folder: $LADD_CACHE, else ladd-data in $XDG_CACHE_HOME or ~/.cache; it may not be there."""
+    """Return the cache's folder: $LADD_CACHE, else ladd-data in $XDG_CACHE_HOME or ~/.cache; it may not be there.
+
+    Raises:
+        UsageError: none of them is known.
+    """
     if named := os.environ.get("LADD_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "ladd-data"
+        return Path(named)
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "ladd-data"
+    try:
+        return Path.home() / ".cache" / "ladd-data"
+    except RuntimeError as error:
+        raise UsageError(f"no folder for the cache ({error}): set LADD_CACHE to one.") from error
 
 
 def key_of(folder: Folder) -> str:
@@ -60,8 +73,7 @@ def key_of(folder: Folder) -> str:
 
 def list_entries() -> list[Entry]:
     """Return what is in the cache, that used last first."""
-    root = cache_root()
-    found = [_describe(path) for path in root.glob("*-*") if not path.name.startswith(".") and path.is_dir()]
+    found = [_describe(path) for path in cache_root().glob("*") if _KEY.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=lambda entry: -entry.used)
 
 
@@ -83,12 +95,18 @@ def clear_cache(digest: str | None = None) -> list[Entry]:
             shutil.rmtree(gone, ignore_errors=True)
             entry.path.rename(gone)
             shutil.rmtree(gone)
-    for path in root.glob(".*.gone") if digest is None else ():
-        shutil.rmtree(path, ignore_errors=True)
-    for path in root.glob(".*.partial") if digest is None else ():
-        with suppress(Timeout), _holding(path.name[1 : -len(".partial")], wait=False):
-            shutil.rmtree(path, ignore_errors=True)
+    if digest is None:
+        _clear_leftovers(root)
     return chosen
+
+
+def _clear_leftovers(root: Path) -> None:
+    """Remove what killed runs have left; what another process is making stays."""
+    for path in root.glob(".*"):
+        key, kind = path.name[1:].removesuffix(path.suffix), path.suffix
+        if _KEY.fullmatch(key) and kind in (".partial", ".gone"):
+            with suppress(Timeout), _holding(key, wait=False):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -120,10 +138,13 @@ def new_entry(key: str) -> Iterator[Path | None]:
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-    except OSError as error:
+    except (OSError, LaddError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
         raise LaddError(
-            f"{error.filename or root}: {error.strerror or error}. The cache cannot be written: set LADD_CACHE to a "
-            'folder with room, or choose another placement, such as placement="streaming".'
+            f"{cause.filename or root}: {cause.strerror or cause}. The cache cannot be written: set LADD_CACHE to a "
+            'folder with room, or choose another placement, such as placement="resident".'
         ) from error
 
 
@@ -133,23 +154,36 @@ def discard(key: str) -> None:
         shutil.rmtree(cache_root() / key, ignore_errors=True)
 
 
-def vouch(key: str, folder: Folder) -> None:
-    """Note that a dataset's shards, as they now lie on the disk, have been compared with their checksums."""
-    path = cache_root() / key / SOURCES
-    with suppress(OSError):
-        notes = _read_notes(path)
-        notes[str(folder.path.resolve())] = _stamps(folder)
-        write_atomically(path, json.dumps(notes).encode())
+def stamp(folder: Folder) -> list[list[int]]:
+    """Return size, times and inode of each shard: what changes whenever a program writes to it."""
+    stats = [(folder.path / shard.path).stat() for shard in folder.shards]
+    return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for stat in stats]
+
+
+def vouch(folder: Folder, stamps: list[list[int]]) -> None:
+    """Note in a dataset's entry, if it has one, that its shards were whole when they had these stamps."""
+    with suppress(OSError, UsageError):
+        path = cache_root() / key_of(folder) / SOURCES
+        if path.parent.is_dir():
+            notes = {**_read_notes(path), str(folder.path.resolve()): stamps}
+            write_atomically(path, json.dumps(notes).encode())
 
 
 def is_vouched(folder: Folder) -> bool:
-    """Tell whether the shards are, by size, times and inode, those that were compared when their entry was made.
+    """Tell whether the shards are those that were compared with their checksums since their entry was made.
 
     They need not be hashed again to open the dataset: its entry is what is read.
     """
-    with suppress(OSError):
+    with suppress(OSError, UsageError):
         notes = _read_notes(cache_root() / key_of(folder) / SOURCES)
-        return notes.get(str(folder.path.resolve())) == _stamps(folder)
+        return notes.get(str(folder.path.resolve())) == stamp(folder)
+    return False
+
+
+def is_cached(folder: Folder) -> bool:
+    """Tell whether a dataset has an entry."""
+    with suppress(OSError, UsageError):
+        return (cache_root() / key_of(folder)).is_dir()
     return False
 
 
@@ -170,11 +204,6 @@ def _read_notes(path: Path) -> dict[str, list[list[int]]]:
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}
-
-
-def _stamps(folder: Folder) -> list[list[int]]:
-    stats = [(folder.path / shard.path).stat() for shard in folder.shards]
-    return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for stat in stats]
 
 
 @contextmanager

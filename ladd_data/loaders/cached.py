@@ -17,7 +17,18 @@ from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.files import write_synced
 from ladd_data.loaders.batches import DECODED, KEPT, BatchMaker
 from ladd_data.loaders.buffers import Buffers
-from ladd_data.loaders.cache import CHECKS, DATASET, ROWS, cache_root, discard, key_of, mark_used, new_entry, vouch
+from ladd_data.loaders.cache import (
+    CHECKS,
+    DATASET,
+    ROWS,
+    cache_root,
+    discard,
+    key_of,
+    mark_used,
+    new_entry,
+    stamp,
+    vouch,
+)
 from ladd_data.loaders.columns import Column, PiecedColumn, WholeColumn
 from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
@@ -77,10 +88,13 @@ def open_cached(source: Source, folder: Folder) -> Cached:
             return _open(path, folder)
         except (DatasetError, OSError, ValueError, KeyError):
             discard(key)
+    made, stamps = False, stamp(folder)
     with new_entry(key) as partial:
         if partial is not None:
             _make(partial, source, folder)
-    vouch(key, folder)
+            made = True
+    if made:
+        vouch(folder, stamps)  # the records were compared with the manifest's digest
     return _open(path, folder)
 
 
@@ -189,7 +203,8 @@ def _make(partial: Path, source: Source, folder: Folder) -> None:
     rows = [name for name, size in sizes.items() if size > _JOINED_BYTES]
     checks = {"format": 1, "rows": rows, "columns": {name: state.hexdigest() for name, state in states.items()}}
     write_synced(partial / CHECKS, json.dumps(checks).encode())
-    np.save(partial / ROWS, np.array([hashes[name] for name in rows], np.uint64).reshape(len(rows), count).T)
+    table = np.array([hashes[name] for name in rows], np.uint64).reshape(len(rows), count)
+    np.save(partial / ROWS, table.T)
 
 
 def _kept(records: Records, pixels: U8 | None = None) -> dict[str, Array]:

@@ -8,8 +8,8 @@ from typing import Protocol
 import torch
 
 from ladd_data.errors import UsageError
-from ladd_data.loaders import cache
 from ladd_data.loaders.batches import KEPT, BatchMaker
+from ladd_data.loaders.cache import is_cached
 from ladd_data.loaders.cached import CachedLoader, Source, open_cached
 from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
@@ -59,8 +59,7 @@ def open_loader(dataset: Opened, folder: Folder, schedule: Schedule, make: Batch
         choice: a placement, or "auto".
     """
     size = decoded_bytes(folder.layout, schedule.count)
-    is_cached = (cache.cache_root() / cache.key_of(folder)).is_dir()
-    placement = choose_placement(choice, size, make.device, is_cached=is_cached)
+    placement = choose_placement(choice, size, make.device, lambda: is_cached(folder))
     _log.info("%s: %s", folder.manifest.name, placement)
     digest = folder.manifest.digest
     if placement.name == "cached":

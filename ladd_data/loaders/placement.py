@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,7 +25,7 @@ DEVICE_SHARE = 0.5
 """Of the device's free memory that records may take; the rest is the network's."""
 HOST_SHARE = 0.25
 """Of the host's available memory, over all processes of this run, since each keeps its own."""
-DISK_SHARE = 0.8
+DISK_SHARE = 0.5
 """Of the free bytes where the cache is."""
 
 
@@ -34,14 +35,14 @@ def decoded_bytes(layout: Layout, count: int) -> int:
     return count * (math.prod(layout.shape) + 8 + sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in columns))
 
 
-def choose_placement(choice: Choice, size: int, device: torch.device, *, is_cached: bool = False) -> Placement:
+def choose_placement(choice: Choice, size: int, device: torch.device, is_cached: Callable[[], bool]) -> Placement:
     """Return where to keep `size` bytes of records for batches on a device.
 
     Args:
         choice: a placement that is taken as it is, or "auto".
         size: decoded bytes.
         device: where batches are to be.
-        is_cached: whether the cache has them already.
+        is_cached: tells whether the cache has them already; asked only where it matters.
 
     Raises:
         UsageError: there is no such placement.
@@ -61,7 +62,7 @@ def choose_placement(choice: Choice, size: int, device: torch.device, *, is_cach
             return Placement("pinned", str(device), size, f"more than half of the device's free {_say(free)}")
     elif size <= room:
         return Placement("resident", str(device), size, f"fits a quarter of the available {_say(host)}")
-    if is_cached:
+    if is_cached():
         return Placement("cached", str(device), size, "more than memory should hold; in the cache already")
     disk = free_disk(cache_root())
     if size <= disk * DISK_SHARE:

@@ -39,15 +39,19 @@ def from_array(array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
         return data.reshape(len(array), *shape)
     flat = array
     for _ in shape:
-        flat = flat.flatten()
-    values: Array = flat.to_numpy(zero_copy_only=dtype != "bool").reshape(len(array), *shape)
-    return values
+        flat = _unnest(flat)
+    if dtype == "bool":
+        values: Array = flat.to_numpy(zero_copy_only=False)
+    else:  # not `to_numpy`, which imports pandas: a third of a second
+        start = flat.offset * np.dtype(dtype).itemsize
+        values = np.frombuffer(flat.buffers()[1], dtype, len(flat), start)
+    return values.reshape(len(array), *shape)
 
 
 def from_labels(columns: dict[str, pa.Array], layout: Layout) -> tuple[list[str], Array, Columns]:
     """Return ids, labels (int64 [rows]) and label columns, of columns without nulls."""
     dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in layout.dense.items()}
-    return columns["id"].to_pylist(), np.asarray(columns["label"].to_numpy(), np.int64), dense
+    return columns["id"].to_pylist(), from_array(columns["label"], (), "int64"), dense
 
 
 def compare_schemas(found: pa.Schema, expected: pa.Schema) -> None:
@@ -104,12 +108,18 @@ def _first_null(array: pa.Array, name: str) -> tuple[int, str] | None:
     if array.null_count:
         return array.is_null().index(True).as_py(), name
     if pa.types.is_fixed_size_list(array.type):
-        inner = _first_null(array.flatten(), name)
+        inner = _first_null(_unnest(array), name)
         return (inner[0] // array.type.list_size, name) if inner else None
     if pa.types.is_struct(array.type):
         parts = zip(array.type, array.flatten(), strict=True)
         return next((found for field, part in parts if (found := _first_null(part, f"{name}.{field.name}"))), None)
     return None
+
+
+def _unnest(lists: pa.FixedSizeListArray) -> pa.Array:
+    """Return the values of lists of which none is null; `flatten` does the same by way of pyarrow.compute."""
+    size = lists.type.list_size
+    return lists.values.slice(lists.offset * size, len(lists) * size)
 
 
 def leaf_paths(schema: pa.Schema) -> list[str]:
