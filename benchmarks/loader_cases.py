@@ -1,14 +1,11 @@
 """The forms that benchmarks/loaders.py compares: how each is written, and how a user would read it.
 
-Every reader takes a folder and a batch size and returns a function of the epoch, which yields batches of images, classes and
-dense labels. Peers are imported where they are used, because none but those of `pyproject.toml` need be there.
+Every reader takes a folder and a batch size and returns a function of the epoch, which yields batches of images,
+classes and dense labels. Peers are imported where they are used, because they need not be there.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,18 +92,23 @@ def write_ladd(kind: PngKind, edition: Edition) -> Callable[[Base, Path], None]:
         classes = Classes(names=tuple(f"c{number:04d}" for number in range(base.classes)))
         layout = Layout(classes.names, column_types(CODING, VIEWS, base.classes), (3, base.size, base.size), kind)
         made: dict[int, Any] = {}
+        first: Any = None
         with new_dataset(folder / "set", classes, layout, base.count, edition=edition) as writer:
             for start in base.starts():
                 if start % UNIQUE not in made:
                     pixels, _, logits = base.block(start % UNIQUE)
-                    made[start % UNIQUE] = (pixels, encode_labels(logits, CODING), [encode_png(x, kind) for x in pixels])
+                    made[start % UNIQUE] = (
+                        pixels,
+                        encode_labels(logits, CODING),
+                        [encode_png(x, kind) for x in pixels],
+                    )
                 pixels, dense, images = made[start % UNIQUE]
                 rows = min(BLOCK, base.count - start)
                 ids = [f"{number:07d}" for number in range(start, start + rows)]
                 kept = {name: values[:rows] for name, values in dense.items()}
                 labels = np.arange(start, start + rows, dtype=np.int64) % base.classes
                 records = Records(ids, labels, images[:rows], kept)
-                first = (records, pixels) if start == 0 else first
+                first = first or (records, pixels)
                 writer.add(records, pixels[:rows])
             names = {"classes": classes.model_dump(mode="json")}
             writer.finish(
@@ -129,7 +131,7 @@ def read_ours(placement: Any) -> Callable[[Path, int], Epochs]:
 def read_map_style(workers: int) -> Callable[[Path, int], Epochs]:
     def read(folder: Path, batch: int) -> Epochs:
         data = ladd.load(folder / "set").to_torch()
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             data, batch, shuffle=True, num_workers=workers, collate_fn=ladd.collate, persistent_workers=workers > 0
         )
         return lambda number: loader
@@ -175,7 +177,7 @@ def read_pictures(folder: Path, batch: int) -> Epochs:
             number = int(Path(self.samples[index][0]).stem)
             return image, label, torch.from_numpy(np.array(dense[number]))
 
-    loader = DataLoader(WithLabels(str(folder / "images"), pil_to_tensor), batch, shuffle=True)
+    loader: DataLoader[Any] = DataLoader(WithLabels(str(folder / "images"), pil_to_tensor), batch, shuffle=True)
     return lambda number: loader
 
 
@@ -185,19 +187,18 @@ def read_webdataset(folder: Path, batch: int) -> Epochs:
     shards = sorted(str(path) for path in (folder / "set" / "data").glob("*.tar"))
     records = webdataset.WebDataset(shards, shardshuffle=len(shards)).shuffle(1000).decode("torchrgb8")
     loader = records.to_tuple("png", "cls", "dense_log_probs.npy").batched(batch)
-    return lambda number: loader  # type: ignore[no-any-return]
+    return lambda number: loader
 
 
 def read_datasets(*, streaming: bool) -> Callable[[Path, int], Epochs]:
     def read(folder: Path, batch: int) -> Epochs:
-        os.environ["HF_DATASETS_CACHE"] = str(folder / "hf-cache")
         import datasets
 
         datasets.disable_progress_bars()
         data = datasets.load_dataset(str(folder / "set"), split="train", streaming=streaming)
         data = data.select_columns(["image", "label", "dense_log_probs"]).with_format("torch")
         if not streaming:
-            loader = DataLoader(data, batch, shuffle=True)
+            loader: DataLoader[Any] = DataLoader(data, batch, shuffle=True)
             return lambda number: loader
         return lambda number: DataLoader(data.shuffle(seed=number, buffer_size=1000), batch)
 

@@ -1,11 +1,11 @@
 """The same records through our loaders and through others, with the limit that memory sets, in one run.
 
-    python benchmarks/loaders.py [--records 2000 20000] [--classes 10] [--only ladd] [--markdown docs/loaders-benchmark.md]
+    python benchmarks/loaders.py [--records 2000 20000] [--classes 10] [--markdown docs/loaders-benchmark.md]
 
-Each form is written once and read in processes of its own, `--rounds` times; the better round is shown. The forms are in
-benchmarks/loader_cases.py. Peers that are not installed are named; two of them are in no extra, since mosaicml-streaming
-pins versions older than ours, which it does without in this use: `pip install litdata boto3 transformers` and
-`pip install --no-deps mosaicml-streaming zstd brotli python-snappy cramjam`.
+Each form (benchmarks/loader_cases.py) is written once and read in processes of its own, `--rounds` times; the better
+round is shown. Peers that are not installed are named. Two are in no extra, as mosaicml-streaming pins older versions
+than ours, which it does without in this use: in an environment of its own, `pip install litdata boto3 transformers`,
+then `pip install --no-deps mosaicml-streaming zstd brotli python-snappy cramjam`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Peak:
     """Looks at memory ten times a second; what that costs is the same for all."""
 
     def __init__(self) -> None:
+        """Begin."""
         self.base = self.high = anonymous_mb()
         self._ended = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -92,11 +93,11 @@ def measure(name: str, folder: Path, batch: int, seconds: float) -> Row:
     """Read a form in this process: the first batch, the rest of the first pass, and later passes."""
     from loader_cases import CASES
 
-    import ladd_data.dataset
     from ladd_data.errors import UsageError
 
     case = next(case for case in CASES if case.name == name)
-    for package in (*case.needs, *(("datasets",) if name.startswith("datasets") else ()), "webdataset"):
+    more = ("datasets",) if name.startswith("datasets") else ()
+    for package in ("ladd_data.dataset", "webdataset", *case.needs, *more):
         importlib.import_module(package)
     peak, began = Peak(), time.perf_counter()
     try:
@@ -129,7 +130,8 @@ def rate(batches: Any, seconds: float) -> tuple[list[float], bool]:
 def run_case(options: argparse.Namespace, name: str, folder: Path) -> Row:
     """Measure a form in a process of its own."""
     command = [sys.executable, __file__, "--step", name, str(folder), "--batch", str(options.batch)]
-    environment = os.environ | {"LADD_CACHE": str(folder / "ladd-cache"), "HF_DATASETS_CACHE": str(folder / "hf-cache")}
+    caches = {"LADD_CACHE": str(folder / "ladd-cache"), "HF_DATASETS_CACHE": str(folder / "hf-cache")}
+    environment = os.environ | caches | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "--seconds", str(options.seconds)], capture_output=True, text=True, env=environment, check=False
     )
@@ -157,7 +159,9 @@ def run_all(options: argparse.Namespace, count: int, classes: int) -> dict[str, 
             WRITERS[form](base, folder)
             for case in chosen:
                 rows[case.name] = measure_rounds(options, case.name, folder)
-                print(f"{count:>7} {classes:>5} {case.name:36}{json.dumps(rows[case.name])}", file=sys.stderr, flush=True)
+                print(
+                    f"{count:>7} {classes:>5} {case.name:36}{json.dumps(rows[case.name])}", file=sys.stderr, flush=True
+                )
             shutil.rmtree(folder)
     return rows
 
@@ -189,17 +193,19 @@ def disk_bytes(folder: Path) -> int:
 
 def write_table(rows: dict[str, Row], count: int, classes: int) -> list[str]:
     """Return a table, as Markdown."""
-    limit = next(iter(rows.values()))
-    best = limit.get("later", limit["pass"])[0]
+    limit: Row = next(iter(rows.values()))
+    best = (limit["later"] if "later" in limit else limit["pass"])[0]
     lines = [f"## {count:,} records, {classes} classes", ""]
-    lines += ["| form | samples a CPU-second: first pass | later passes | limit / this | samples a second | first batch s "]
+    lines += [
+        "| form | samples a CPU-second: first pass | later passes | limit / this | samples a second | first batch s "
+    ]
     lines[-1] += "| first opening ever s | memory MB | disk MB |"
     lines.append("|---|" + "---:|" * 8)
     for name, row in rows.items():
         if "absent" in row:
             lines.append(f"| {name} | {row['absent']} | | | | | | | |")
             continue
-        last = row.get("later", row["pass"])
+        last = row["later"] if "later" in row else row["pass"]
         later = f"{row['later'][0]:,.0f}" if "later" in row else ""
         ratio = best / last[0]
         lines.append(
@@ -212,22 +218,28 @@ def write_table(rows: dict[str, Row], count: int, classes: int) -> list[str]:
 NOTES = """\
 Shared machines make single numbers unsure: believe differences above a factor of two, and read ratios, not numbers.
 
-- **limit**: `np.take` of random rows from three memory-mapped arrays into fresh memory, a batch at a time. Loaders that use
-  their memory again, as ours do, can be faster than it.
-- All are shuffled: fully, or where a form cannot, by its own buffer of 1,000. Files are in the page cache. Batches of 256.
+- **limit**: `np.take` of random rows from three memory-mapped arrays into fresh memory, a batch at a time. Loaders that
+  use their memory again, as ours do, can be faster than it.
+- One torch thread for all: with two, on two cores that others use too, whatever calls torch to copy waits for its own
+  threads, and takes a tenth of the rate (seen with `index_select`, `stack` and TensorDataset).
+- All are shuffled: fully, or where a form cannot, by its own buffer of 1,000. Batches of 256; files are in the
+  page cache.
 - Ours decode labels to float32 probabilities; the others hand out what is stored, float16 log-probabilities (`datasets`
   widens them to float32). With many classes that is most of what ours cost.
-- **First pass**: after the first batch of a fresh process, at most so many seconds; ours checks checksums in it. **Later
-  passes** are had only by what finished the first in time; elsewhere `limit / this` is of the first pass.
-- **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before any cache
-  (ours, or that of `datasets`) was filled.
-- **Memory**: peak of anonymous and shared memory of all processes, above what there was after the imports. **Disk**: with caches.
+- **First pass**: after the first batch of a fresh process, at most `--seconds`; ours checks checksums in it.
+  **Later passes** are had only by what finished the first in time; elsewhere `limit / this` is of the first pass.
+- **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
+  any cache (ours, or that of `datasets`) was filled.
+- **Memory**: peak of anonymous and shared memory of all processes, above what there was after the
+  imports. **Disk**: with caches.
 """
 
 
 def describe_machine() -> list[str]:
     """Return what was measured on, and with."""
-    models = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    models = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) / 1e6
     versions = []
     for name in PACKAGES:
@@ -261,13 +273,18 @@ def main() -> None:
     for classes, count in itertools.product(options.classes, options.records):
         tables += write_table(run_all(options, count, classes), count, classes)
         loads.append(os.getloadavg()[0])
-    command = " ".join(["python benchmarks/loaders.py", *sys.argv[1:]])
+        if options.markdown:  # after each size, so that a run that is stopped leaves a page
+            options.markdown.write_text(write_page(options, loads, tables))
+    print(write_page(options, loads, tables))
+
+
+def write_page(options: argparse.Namespace, loads: list[float], tables: list[str]) -> str:
+    """Return the page with the tables so far."""
+    words = [word for word in sys.argv[1:] if word not in ("--work", str(options.work))]
+    command = " ".join(["python benchmarks/loaders.py", *words])
     page = ["# Loaders, measured", "", f"Written by `{command}` on {date.today()}.", "", *describe_machine()]
     page += [f"Load before, between and after: {', '.join(f'{load:.1f}' for load in loads)}.", "", NOTES, *tables]
-    text = "\n".join(page).rstrip() + "\n"
-    print(text)
-    if options.markdown:
-        options.markdown.write_text(text)
+    return "\n".join(page).rstrip() + "\n"
 
 
 if __name__ == "__main__":

@@ -133,8 +133,9 @@ class Batch:
         return self._change(lambda tensor: tensor.pin_memory())
 
     def _change(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        tensors: dict[str, Any] = {name: getattr(self, name) for name in _TENSORS}
-        return replace(self, **{name: change(tensor) for name, tensor in tensors.items() if tensor is not None})
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in tensors.items() if tensor is not None}
+        return replace(self, **changed)
 
     def __iter__(self) -> Iterator[Tensor | None]:
         yield self.image

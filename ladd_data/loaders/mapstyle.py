@@ -68,7 +68,7 @@ class Rows(Sequence[Sample]):
         return Sample(batch.image[row], batch.label[row], self._dense[row], batch.index[row])
 
 
-def collate(rows: Rows) -> Batch:
+def collate(rows: Sequence[Sample]) -> Batch:
     """Return the batch that the rows are of, as it was gathered: for `DataLoader(..., collate_fn=ladd_data.collate)`.
 
     The batch knows its views (`batch.views()`) in whatever process it arrives; k of them are drawn by torch's
