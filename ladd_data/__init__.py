@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ladd_data.errors import UsageError as UsageError
     from ladd_data.labeling.checking.check import check_labels as check_labels
     from ladd_data.labeling.labeler import load_labeler as load_labeler
+    from ladd_data.loaders.mapstyle import collate as collate
     from ladd_data.loaders.streaming import stream as stream
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
     from ladd_data.manifest import Classes as Classes
@@ -73,6 +74,7 @@ _HOMES = {
     "UsageError": "errors",
     "boxes": "views.geometry",
     "check_labels": "labeling.checking.check",
+    "collate": "loaders.mapstyle",
     "grid": "views.geometry",
     "imagenet_indices": "presets",
     "load": "dataset",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.batches import BatchMaker
-from ladd_data.loaders.cache import is_vouched, stamp, vouch
+from ladd_data.loaders.cache import is_vouched, key_of, stamp, vouch
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
+from ladd_data.loaders.hugging_face import open_with_datasets
 from ladd_data.loaders.loader import Loader
+from ladd_data.loaders.mapstyle import MapDataset
 from ladd_data.loaders.opening import open_loader
 from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.ranks import find_rank
@@ -30,6 +33,9 @@ from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine, padded_tiles
 from ladd_data.views.geometry import grid, lies_inside
+
+if TYPE_CHECKING:
+    import datasets
 
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
 """Types that torch computes with, for the columns that say where views lie."""
@@ -259,6 +265,32 @@ class Dataset:
         make = BatchMaker(labels, classes, space, seed, self._cut, torch.device(device))
         return open_loader(self, self._folder, schedule, make, placement)
 
+    def to_torch(self, *, space: DenseSpace = "probabilities") -> MapDataset:
+        """Return a `torch.utils.data.Dataset` of single records, for code that is built on torch's DataLoader.
+
+        It reads the user's cache, filled here if need be, so that workers, forked or spawned, share one copy.
+        Take `DataLoader(data, batch_size=256, shuffle=True, collate_fn=ladd_data.collate)`, which yields `Batch`.
+
+        Args:
+            space: what dense labels become; always float32.
+
+        Raises:
+            UsageError: the space cannot be had from what is stored.
+            LaddError: the cache cannot be written.
+        """
+        return MapDataset(self, self._folder, space)
+
+    def to_datasets(self) -> datasets.Dataset:
+        """Return a `datasets.Dataset`: `image` as Image, `label` as ClassLabel, `id`, label columns as fixed lists.
+
+        Of Parquet, it is what `load_dataset` gives, from the same files, memory-mapped from that library's own
+        cache. Records of the other editions are copied into memory, under the same names and types.
+
+        Raises:
+            DatasetError: the files cannot be read.
+        """
+        return open_with_datasets(self.folder)
+
     def _cut(self, images: Tensor, numbers: Sequence[int], index: Tensor) -> Tensor:
         return self.views(images, numbers, index=index)
 
@@ -364,10 +396,32 @@ class Dataset:
             self._makers[device] = ViewMaker(self.manifest.labels.views, images.height, images.width, device)
         return self._makers[device]
 
+    def __reduce__(self) -> tuple[Callable[[str, str], Dataset], tuple[str, str]]:
+        """Pickle as path and digests: another process opens the files anew."""
+        return _reopen, (str(self._folder.path.resolve()), self._key)
+
+    @cached_property
+    def _key(self) -> str:
+        return key_of(self._folder)
+
     def __repr__(self) -> str:
         images, labels = self.manifest.images, self.manifest.labels
         dense = f", {labels.count} views each" if labels else ""
         return f"<ladd dataset {self.manifest.name}: {len(self)} images {images.width}x{images.height}{dense}>"
+
+
+@lru_cache(maxsize=16)
+def _reopen(path: str, key: str) -> Dataset:
+    """Return the dataset that another process verified, without verifying it again; one for all who ask.
+
+    Raises:
+        DatasetError: it has been replaced by another since.
+    """
+    folder = read_metadata(Path(path))
+    if (found := key_of(folder)) != key:
+        fix = "It was replaced while it was in use: begin again."
+        raise DatasetError([Problem("LADD-026", path, f"digests {found}", key, fix)])
+    return Dataset(folder)
 
 
 def _verify(folder: Folder) -> None:

@@ -6,7 +6,7 @@ Near the ground: of ours it imports the errors, and torch only for the type chec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 U8 = NDArray[np.uint8]
@@ -81,6 +82,9 @@ class Views:
     weight: float
 
 
+_TENSORS = ("image", "label", "dense", "index", "present", "soft", "mask")
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One training batch; unpacks as `image, label, dense = batch`.
@@ -119,6 +123,19 @@ class Batch:
         if self.cut is None:
             raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
         return self.cut(self, k)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """Return the batch on a device, as `Tensor.to` does; Lightning and accelerate call this."""
+        return self._change(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        """Return the batch in page-locked memory; torch's DataLoader calls this."""
+        return self._change(lambda tensor: tensor.pin_memory())
+
+    def _change(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in tensors.items() if tensor is not None}
+        return replace(self, **changed)
 
     def __iter__(self) -> Iterator[Tensor | None]:
         yield self.image

@@ -84,6 +84,8 @@ def test_make_says_what_each_target_does() -> None:
 
 def test_the_python_of_the_loading_page_runs(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LADD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf")
     (tmp_path / "digits-ladd").symlink_to(labelled)
     names: dict[str, object] = {}
 

@@ -111,9 +111,10 @@ class CachedLoader(Loader):
         self._left = schedule.count if cached.rows else 0
 
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
-        yield from make_ahead(self._gather, steps)
+        yield from make_ahead(self.gather, steps)
 
-    def _gather(self, slots: Slots) -> Batch:
+    def gather(self, slots: Slots) -> Batch:
+        """Return the batch of a step; rows are compared with their hashes when they are first read."""
         arrays = {}
         for name, column in self._columns.items():
             arrays[name] = self._buffers[name].lend(len(slots.index))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,4 +62,8 @@ class ResidentLoader(Loader):
         values, pool = self._columns[name], self._pools.get(name)
         if pool is None:
             return values.index_select(0, index)
-        return torch.index_select(values, 0, index, out=pool.lend_tensor(len(index)))
+        rows = pool.lend(len(index))
+        # One thread: torch's gather takes as many as there are cores, which wait for each other at every batch
+        # where something else runs on them (measured: a twelfth of the rate, on two shared cores).
+        np.take(values.numpy(), index.numpy(), axis=0, out=rows, mode="clip")  # the mode that does not buffer
+        return torch.from_numpy(rows)

@@ -1,6 +1,6 @@
 """What a first streamed pass costs against a gather from memory, in one run.
 
-    python benchmarks/streaming.py [--records 20000] [--size 128] [--classes 10] [--png stored] [--place DIR]
+    python benchmarks/stream.py [--records 20000] [--size 128] [--classes 10] [--png stored] [--place DIR]
 
 Noise-like images with 25 views of float16 labels; batches of 256; one torch thread. The limit is numpy's take of
 random rows of pixels and labels from memory into new arrays. Each pass runs in a process of its own; memory is what
