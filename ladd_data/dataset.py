@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.batches import BatchMaker
-from ladd_data.loaders.cache import is_vouched, key_of, stamp, vouch
+from ladd_data.loaders.cache import is_vouched, verify_once
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
 from ladd_data.loaders.loader import Loader
@@ -31,8 +30,9 @@ from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
-from ladd_data.views.device import ViewMaker, apply_affine, padded_tiles
-from ladd_data.views.geometry import grid, lies_inside
+from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.geometry import lies_inside
+from ladd_data.views.mosaics import take_apart
 
 if TYPE_CHECKING:
     import datasets
@@ -59,7 +59,7 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
     folder = read_metadata(Path(path))
     vouched = verify and is_vouched(folder)
     if verify and not vouched:
-        _verify(folder)
+        verify_once(folder)
     elif problems := check_files(folder, verify=False):
         raise DatasetError(problems)
     return Dataset(folder, unverified=vouched)
@@ -111,7 +111,7 @@ class Dataset:
             DatasetError: a shard has changed since the cache was made of it.
         """
         if self._unverified:
-            _verify(self._folder)
+            verify_once(self._folder)
             self._unverified = False
         return self._folder
 
@@ -193,34 +193,9 @@ class Dataset:
 
         Source: RDED, Sec. 3; IDC, "multi-formation" and its code's decode_zoom.
         """
-        stored, factor = self.manifest.images, self.manifest.distillation.mosaic_factor
         batch = images if images.dim() == 4 else images[None]
-        if stored.height % factor or stored.width % factor:
-            self._check_padding(factor, resize)
-            scales, offsets = stored.affine.scale, stored.affine.offset
-            grey = [(0.5 - offset) / scale for scale, offset in zip(scales, offsets, strict=True)]
-            cut = padded_tiles(batch, factor, grey)
-            return apply_affine(stored.affine, cut) if normalize else cut
-        if not resize:
-            sides = (factor, stored.height // factor, factor, stored.width // factor)
-            return batch.reshape(*batch.shape[:2], *sides).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-        cut = ViewMaker(grid(factor, f"1/{factor}"), stored.height, stored.width, batch.device)(batch)
-        return apply_affine(stored.affine, cut) if normalize else cut
-
-    def _check_padding(self, factor: int, resize: bool) -> None:
-        """Refuse to take mosaics apart that need padding, unless it is known how.
-
-        Raises:
-            UsageError: the method is not IDC, or uint8 tiles are wanted, which cannot hold its grey.
-        """
-        stored, method = self.manifest.images, self.manifest.distillation.method
-        what = f"tiles of {stored.width}x{stored.height} images by a mosaic factor of {factor}: the factor does not"
-        if method != "IDC":
-            raise UsageError(
-                f"{what} divide the sides, and methods differ in how they pad. Cut them by the method's own rule."
-            )
-        if not resize:
-            raise UsageError(f"{what} divide the sides, and IDC pads with a grey that uint8 lacks. Leave resize on.")
+        manifest = self.manifest
+        return take_apart(batch, manifest.images, manifest.distillation, resize=resize, normalize=normalize)
 
     def model_input(self, images: Tensor) -> Tensor:
         """Turn stored pixels, uint8 [..., channels, height, width], into model input, float32."""
@@ -422,13 +397,3 @@ def _reopen(path: str, key: str) -> Dataset:
         fix = "It was replaced while it was in use: begin again."
         raise DatasetError([Problem("LADD-026", path, f"digests {found}", key, fix)])
     return Dataset(folder)
-
-
-def _verify(folder: Folder) -> None:
-    """Compare every shard with its checksum; the cache, if it has the dataset, notes that it was done."""
-    stamps: list[list[int]] = []
-    with suppress(OSError):  # a shard that is missing, which is said below
-        stamps = stamp(folder)
-    if problems := check_files(folder, verify=True):
-        raise DatasetError(problems)
-    vouch(folder, stamps)

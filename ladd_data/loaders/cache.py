@@ -21,10 +21,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ladd_data.errors import LaddError, UsageError
+from ladd_data.errors import DatasetError, LaddError, UsageError
 from ladd_data.files import read_limited, sync_file, sync_folder, write_atomically
 from ladd_data.manifest import MANIFEST_PATH
-from ladd_data.shards.folder import SHARDS_PATH, Folder
+from ladd_data.shards.folder import SHARDS_PATH, Folder, check_files
 
 DATASET, CHECKS, ROWS, SOURCES = "dataset", "checks.json", "rows.npy", "sources.json"
 
@@ -226,3 +226,17 @@ def _holding(key: str, *, wait: bool = True) -> Iterator[None]:
         with suppress(OSError):
             path.unlink()  # while it is held: filelock does not give out a lock on a file without a name
         lock.release()
+
+
+def verify_once(folder: Folder) -> None:
+    """Compare every shard with its checksum; the cache, if it has the dataset, notes that it was done.
+
+    Raises:
+        DatasetError: a shard is missing or changed; every problem found.
+    """
+    stamps: list[list[int]] = []
+    with suppress(OSError):  # a shard that is missing, which is said below
+        stamps = stamp(folder)
+    if problems := check_files(folder, verify=True):
+        raise DatasetError(problems)
+    vouch(folder, stamps)

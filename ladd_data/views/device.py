@@ -132,31 +132,6 @@ def _flip(views: Tensor, flip: Tensor) -> Tensor:
     return torch.where(flip[:, None, None, None], views.flip(-1), views)
 
 
-def padded_tiles(images: Tensor, factor: int, grey: Sequence[float]) -> Tensor:
-    """Take mosaics apart as IDC does where the factor does not divide the sides.
-
-    Args:
-        images: uint8 [batch, channels, height, width].
-        factor: tiles per side; each has ceil(height / factor) rows and ceil(width / factor) columns.
-        grey: for each channel, what is added right and below, on the images' scale.
-
-    Returns:
-        float32 [batch, factor * factor, channels, height, width]: tiles row by row, resized bilinearly.
-
-    Source: IDC's code, `decode_zoom` (snu-mllab/Efficient-Dataset-Condensation, test.py).
-    """
-    count, channels, height, width = images.shape
-    rows, columns = -(-height // factor), -(-width // factor)
-    fill = torch.tensor(grey, dtype=torch.float32, device=images.device)[:, None, None]
-    padded = fill.expand(count, channels, rows * factor, columns * factor).clone()
-    padded[..., :height, :width] = images
-    tiles = padded.reshape(count, channels, factor, rows, factor, columns).permute(0, 2, 4, 1, 3, 5)
-    resized = functional.interpolate(
-        tiles.reshape(-1, channels, rows, columns), (height, width), mode="bilinear", align_corners=False
-    )
-    return resized.reshape(count, factor**2, channels, height, width)
-
-
 def apply_affine(affine: Affine, pixels: Tensor) -> Tensor:
     """Turn 0..255 pixels into model input: scale * pixel + offset, float32 [..., channels, height, width].
 
