@@ -4,8 +4,8 @@ A stored PNG (no row filter, no deflate) is its pixels with a few bytes in betwe
 image fixes. Those bytes are compared, the rows copied: what a memory copy costs, where a decoder takes ten times
 as long. The PNG's own checksums are not looked at: whoever reads the shard has verified its bytes.
 
-All others go to Pillow. torchvision's decoder is 1.4 to 2 times as fast (128 px), but ends the process on some PNGs with one
-bit flipped (torchvision 0.29: "IDAT: incorrect data check", segmentation fault), so it never sees foreign bytes.
+All others go to Pillow. torchvision's decoder is 1.4 to 2 times as fast (128 px), but ends the process on some PNGs
+with one bit flipped (torchvision 0.29: "IDAT: incorrect data check", segmentation fault): it sees no foreign bytes.
 
 Source: RFC 1950, RFC 1951 section 3.2.4 (stored blocks); PNG, third edition, sections 5, 9, 10.
 """
