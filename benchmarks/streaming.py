@@ -2,9 +2,9 @@
 
     python benchmarks/streaming.py [--records 20000] [--size 128] [--png stored] [--place DIR]
 
-Noise-like images with 25 views of 10 classes as float16, written by benchmarks/format.py; batches of 256; one torch thread. The limit is numpy's take of
-random rows of pixels and labels from memory into new arrays. Each pass runs in a process of its own; memory is what
-the process holds at its peak beyond what it held after its imports.
+Noise-like images with 25 views of 10 classes as float16, written by benchmarks/format.py; batches of 256; one torch
+thread. The limit is numpy's take of random rows of pixels and labels from memory into new arrays. Each pass runs in a
+process of its own; memory is what the process holds at its peak beyond what it held after its imports.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 
 BATCH = 256
 ROUNDS = 3
