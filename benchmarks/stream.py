@@ -1,16 +1,17 @@
 """What a first streamed pass costs against a gather from memory, in one run.
 
-    python benchmarks/stream.py [--records 20000] [--size 128] [--classes 10] [--png stored] [--place DIR]
+    python benchmarks/stream.py [--records 20000] [--size 128] [--png stored] [--place DIR]
 
-Noise-like images with 25 views of float16 labels; batches of 256; one torch thread. The limit is numpy's take of
-random rows of pixels and labels from memory into new arrays. Each pass runs in a process of its own; memory is what
-the process holds at its peak beyond what it held after its imports.
+Noise-like images with 25 views of 10 classes as float16, written by benchmarks/format.py; batches of 256; one torch
+thread. The limit is numpy's take of random rows of pixels and labels from memory into new arrays. Each pass runs in a
+process of its own; memory is what the process holds at its peak beyond what it held after its imports.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -18,21 +19,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import format as fixture  # benchmarks/format.py, beside this file
 import numpy as np
-
-from ladd_data.manifest import Classes
 
 BATCH = 256
 ROUNDS = 3
 
 
-def measure_limit(records: int, size: int, classes: int) -> float:
+def measure_limit(records: int, size: int) -> float:
     """Return samples a CPU-second of a gather from memory."""
     generator = np.random.default_rng(0)
-    count = min(records, 20_000, int(4e9) // (size * size * 3 + 50 * classes))
+    count = min(records, 20_000, int(4e9) // (size * size * 3))
     images = np.ones((count, 3, size, size), np.uint8)
-    dense, labels = np.ones((count, 25, classes), np.float16), np.ones(count, np.int64)
+    dense, labels = np.ones((count, 25, 10), np.float16), np.ones(count, np.int64)
     order = generator.permutation(count)
     began = time.process_time()
     for start in range(0, count, BATCH):
@@ -75,13 +73,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--classes", type=int, default=10)
     parser.add_argument("--png", choices=["stored", "small"], default="stored")
     parser.add_argument("--place", help="a dataset that is there already")
     parser.add_argument("--pass", dest="order", choices=["file", "shuffled", "limit"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.order == "limit":
-        print(json.dumps(measure_limit(options.records, options.size, options.classes)))
+        print(json.dumps(measure_limit(options.records, options.size)))
     elif options.order:
         print(json.dumps(measure_pass(options.place, options.order == "shuffled")))
     else:
@@ -91,8 +88,8 @@ def main() -> None:
 
 def write(target: Path, options: argparse.Namespace) -> str:
     """Write the dataset."""
-    fixture.CLASSES = Classes(names=tuple(f"c{number}" for number in range(options.classes)))
-    fixture.write(target, options.records, options.size, options.png)
+    module = runpy.run_path(str(Path(__file__).with_name("format.py")))
+    module["write"](target, options.records, options.size, options.png)
     return str(target)
 
 
@@ -100,7 +97,7 @@ def report(options: argparse.Namespace, place: str) -> None:
     """Print the passes' figures, best of a few rounds that take turns with the limit."""
     best: dict[str, dict[str, float]] = {}
     limit = 0.0
-    same = ["--records", str(options.records), "--size", str(options.size), "--classes", str(options.classes)]
+    same = ["--records", str(options.records), "--size", str(options.size)]
     for _ in range(ROUNDS):
         limit = max(limit, run("--pass", "limit", *same))
         for order in ("file", "shuffled"):

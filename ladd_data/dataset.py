@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.batches import BatchMaker
-from ladd_data.loaders.cache import is_vouched, verify_once
+from ladd_data.loaders.cache import is_vouched, key_of, verify_once
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
 from ladd_data.loaders.loader import Loader

@@ -5,7 +5,7 @@ image fixes. Those bytes are compared, the rows copied: what a memory copy costs
 as long. The PNG's own checksums are not looked at: whoever reads the shard has verified its bytes.
 
 All others go to Pillow. torchvision's decoder is 1.4 to 2 times as fast (128 px), but ends the process on some PNGs
-with one bit flipped (torchvision 0.29: "IDAT: incorrect data check", segmentation fault), so it sees no foreign bytes.
+with one bit flipped (torchvision 0.29: "IDAT: incorrect data check", segmentation fault): it sees no foreign bytes.
 
 Source: RFC 1950, RFC 1951 section 3.2.4 (stored blocks); PNG, third edition, sections 5, 9, 10.
 """
