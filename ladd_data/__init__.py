@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ladd_data.errors import LaddError as LaddError
     from ladd_data.errors import Problem as Problem
     from ladd_data.errors import UsageError as UsageError
+    from ladd_data.labeling.check import check_labels as check_labels
     from ladd_data.labeling.labeler import load_labeler as load_labeler
     from ladd_data.loaders.mapstyle import collate as collate
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ladd_data.manifest import Normalization as Normalization
     from ladd_data.pictures import Pictures as Pictures
     from ladd_data.pictures import open_pictures as open_pictures
+    from ladd_data.presets import imagenet_indices as imagenet_indices
     from ladd_data.recipe import Recipe as Recipe
     from ladd_data.recipes import RECIPES as RECIPES
     from ladd_data.types import Batch as Batch
@@ -70,8 +72,10 @@ _HOMES = {
     "SoftValues": "converter",
     "UsageError": "errors",
     "boxes": "views.geometry",
+    "check_labels": "labeling.check",
     "collate": "loaders.mapstyle",
     "grid": "views.geometry",
+    "imagenet_indices": "presets",
     "load": "dataset",
     "load_labeler": "labeling.labeler",
     "open_pictures": "pictures",

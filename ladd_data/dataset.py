@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
-from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
+from ladd_data.types import I64, U8, Array, Arrays, Columns, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.geometry import grid, lies_inside
 
@@ -63,20 +62,6 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
     elif problems := check_files(folder, verify=False):
         raise DatasetError(problems)
     return Dataset(folder, unverified=vouched)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrays:
-    """A whole dataset, decoded.
-
-    ids: names; images: uint8 [records, channels, height, width]; labels: int64 [records];
-    dense: label columns (dense_*, view_*, soft_*) as name -> array as stored.
-    """
-
-    ids: list[str]
-    images: U8
-    labels: I64
-    dense: Columns
 
 
 class Dataset:
@@ -252,10 +237,7 @@ class Dataset:
         """Return a `torch.utils.data.Dataset` of single records, for code that is built on torch's DataLoader.
 
         It reads the user's cache, filled here if need be, so that workers, forked or spawned, share one copy.
-        Take `DataLoader(data, batch_size=256, shuffle=True, collate_fn=ladd_data.collate)`, which yields `Batch`.
-
-        Args:
-            space: what dense labels become; always float32.
+        `DataLoader(data, 256, shuffle=True, collate_fn=ladd_data.collate)` yields `Batch`; `space` is as in `loader`.
 
         Raises:
             UsageError: the space cannot be had from what is stored.
@@ -298,9 +280,25 @@ class Dataset:
         """Yield (shard, first record's number, records, pixels uint8 [n,C,H,W]), a row group at a time."""
         first = 0
         for shard, _, records in self.folder.records():
-            rows = [self._decode(records, row, shard) for row in range(len(records))]
-            yield shard, first, records, np.stack(rows)
+            yield shard, first, records, self.decode(records, shard)
             first += len(records)
+
+    def read(self, first: int, stop: int) -> Iterator[tuple[Shard, Records]]:
+        """Yield (shard, records) of the records numbered first .. stop-1, in order, undecoded, group by group."""
+        group = bisect_right(self._groups, first, key=lambda group: group[0]) - 1
+        while group < len(self._groups) and self._groups[group][0] < stop:
+            start, shard, number = self._groups[group]
+            records = self._fetch(shard, number)
+            yield shard, records.slice(max(0, first - start), min(len(records), stop - start))
+            group += 1
+
+    def decode(self, records: Records, shard: Shard) -> U8:
+        """Return the pixels of some records of a shard, uint8 [n, channels, height, width].
+
+        Raises:
+            DatasetError: an image is damaged, or of another size; names the record.
+        """
+        return np.stack([self._decode(records, row, shard) for row in range(len(records))])
 
     @cached_property
     def _boxes(self) -> Columns:
@@ -334,15 +332,18 @@ class Dataset:
     def _read_group(self, group: int) -> Records:
         if self._group is None or self._group[0] != group:
             _, shard, number = self._groups[group]
-            try:
-                path, layout = self.folder.path / shard.path, self.folder.layout
-                records = next(self.folder.container.read_records(path, layout, [number]))
-            except ValueError as error:
-                found, expected = str(error), "readable records"
-                problem = Problem(clause_of(error), shard.path, found, expected, "Download it again.")
-                raise DatasetError([problem]) from error
-            self._group = (group, records)
+            self._group = (group, self._fetch(shard, number))
         return self._group[1]
+
+    def _fetch(self, shard: Shard, number: int) -> Records:
+        """Read one row group of a shard."""
+        try:
+            path, layout = self.folder.path / shard.path, self.folder.layout
+            return next(self.folder.container.read_records(path, layout, [number]))
+        except ValueError as error:
+            found, expected = str(error), "readable records"
+            problem = Problem(clause_of(error), shard.path, found, expected, "Download it again.")
+            raise DatasetError([problem]) from error
 
     def _decode(self, records: Records, row: int, shard: Shard) -> U8:
         try:

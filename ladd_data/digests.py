@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 
 from ladd_data.manifest import Classes, classes_digest
 from ladd_data.types import U8, Array
@@ -44,12 +44,44 @@ class Digests:
     dataset: str
 
 
+Line = tuple[str, int, str, str, str]
+"""A record: id, hard label, and the digests of its pixels, dense labels and whole-image label ("-" for none)."""
+
+
+def digest_records(classes: Classes, lines: Iterable[Line]) -> Digests:
+    """Return the digests over all records, in one pass without keeping them.
+
+    Args:
+        classes: bound into the dataset's digest.
+        lines: in ascending id order.
+    """
+    images, dense, soft = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    whole = hashlib.sha256(f"ladd {classes_digest(classes)}\n".encode())
+    has_dense = has_soft = False
+    for line in lines:
+        name, _, pixels, dense_digest, soft_digest = line
+        images.update(f"{name} {pixels}\n".encode())
+        dense.update(f"{name} {dense_digest}\n".encode())
+        soft.update(f"{name} {soft_digest}\n".encode())
+        whole.update((" ".join(map(str, line)) + "\n").encode())
+        has_dense, has_soft = has_dense or dense_digest != "-", has_soft or soft_digest != "-"
+    labels = dense.hexdigest() if has_dense else None
+    return Digests(images.hexdigest(), labels, soft.hexdigest() if has_soft else None, whole.hexdigest())
+
+
+def digest_labels(columns: Mapping[str, Array], row: int) -> tuple[str, str]:
+    """Return the digests of one record's dense labels and of its whole-image label, "-" for what it has not."""
+    soft = {name: values for name, values in columns.items() if name.startswith("soft_")}
+    dense = {name: values for name, values in columns.items() if name not in soft}
+    return digest_columns(dense, row) if dense else "-", digest_columns(soft, row) if soft else "-"
+
+
 class DigestMeter:
     """Collects what the lines of each record need, in any order; about 150 bytes of memory a record."""
 
     def __init__(self, classes: Classes) -> None:
         """Start at no records, with the class list that the dataset digest is bound to."""
-        self._classes = classes_digest(classes)
+        self._classes = classes
         self._ids: list[str] = []
         self._labels = array("q")
         self._pixels, self._dense, self._soft = bytearray(), bytearray(), bytearray()
@@ -64,28 +96,19 @@ class DigestMeter:
             columns: label columns [records, ...]; `soft_*` count as soft labels, all others as dense ones.
             row: its row in them.
         """
-        soft = {name: values for name, values in columns.items() if name.startswith("soft_")}
-        dense = {name: values for name, values in columns.items() if name not in soft}
+        dense, soft = digest_labels(columns, row)
         self._ids.append(record_id)
         self._labels.append(label)
         self._pixels += bytes.fromhex(pixels)
-        self._dense += bytes.fromhex(digest_columns(dense, row)) if dense else _ABSENT
-        if soft and not self._soft:
+        self._dense += _pack(dense)
+        if soft != "-" and not self._soft:
             self._soft = bytearray(_ABSENT) * (len(self._ids) - 1)  # of the records before, which had none
-        if soft or self._soft:
-            self._soft += bytes.fromhex(digest_columns(soft, row)) if soft else _ABSENT
+        if self._soft or soft != "-":
+            self._soft += _pack(soft)
 
     def result(self) -> Digests:
         """Return the digests over everything added."""
-        order = self._order()
-        head = [f"ladd {self._classes}\n"]
-        body = (" ".join((self._ids[number], *map(str, self._rest(number)))) + "\n" for number in order)
-        return Digests(
-            _digest_lines(f"{self._ids[number]} {_say(self._pixels, number)}\n" for number in order),
-            self._digest_labels(self._dense, order),
-            self._digest_labels(self._soft, order),
-            _digest_lines(chain(head, body)),
-        )
+        return digest_records(self._classes, ((self._ids[number], *self._rest(number)) for number in self._order()))
 
     def _order(self) -> list[int]:
         """Return the records' numbers in ascending order of id; records of one id, which is a fault, of all else."""
@@ -98,20 +121,12 @@ class DigestMeter:
         pixels, dense, soft = (_say(digests, number) for digests in (self._pixels, self._dense, self._soft))
         return self._labels[number], pixels, dense, soft
 
-    def _digest_labels(self, digests: bytearray, order: list[int]) -> str | None:
-        if not any(digests):
-            return None
-        return _digest_lines(f"{self._ids[number]} {_say(digests, number)}\n" for number in order)
+
+def _pack(digest: str) -> bytes:
+    return _ABSENT if digest == "-" else bytes.fromhex(digest)
 
 
 def _say(digests: bytearray, number: int) -> str:
     """Return one of the digests that lie one after the other as a line says it."""
     digest = digests[number * len(_ABSENT) : (number + 1) * len(_ABSENT)]
     return digest.hex() if any(digest) else "-"
-
-
-def _digest_lines(lines: Iterable[str]) -> str:
-    state = hashlib.sha256()
-    for line in lines:
-        state.update(line.encode())
-    return state.hexdigest()

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -187,11 +187,12 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(target: Path, *, overwrite: bool = False, after: Callable[[], None] = lambda: None) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends well.
 
     The work happens in `.<name>.partial` beside the target. Whatever ends the block early, a kill
-    included, leaves the target as it was; the next run clears the leftovers and starts afresh.
+    included, leaves the target as it was; the next run clears the leftovers and starts afresh. `after` is
+    called when the target is in its place and no other run may write it yet.
 
     Raises:
         UsageError: the target exists and `overwrite` is not set, or another run is writing it.
@@ -213,6 +214,7 @@ def new_folder(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
                 yield partial
                 _refuse_target(target, overwrite)
                 _swap(partial, target)
+                after()
             except BaseException:
                 _discard(partial)
                 raise

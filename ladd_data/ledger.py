@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ladd_data.manifest import MANIFEST_PATH
+from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
@@ -98,7 +98,8 @@ def count_ledger(folder: Folder) -> Ledger:
     )
     files = sum((folder.path / name).stat().st_size for name in _files(folder))
     zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
-    labeler = labels.labeler if labels else None
+    labelers = labels.labelers if labels else ()
+    training = [labeler.training_flops for labeler in labelers if labeler.training_flops is not None]
     return Ledger(
         records=images.count,
         raw=raw,
@@ -109,13 +110,13 @@ def count_ledger(folder: Folder) -> Ledger:
         views=0,
         metadata=files - sum(columns.values()),
         files=files,
-        labeling_flops=labeler.labeling_flops if labeler else None,
-        training_flops=labeler.training_flops if labeler else None,
+        labeling_flops=sum(labeler.labeling_flops for labeler in labelers) if labelers else None,
+        training_flops=sum(training) if training else None,
     )
 
 
 def _files(folder: Folder) -> list[str]:
-    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, *(shard.path for shard in folder.shards)]
+    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH, *(shard.path for shard in folder.shards)]
     return [name for name in present if (folder.path / name).is_file()]
 
 

@@ -18,6 +18,8 @@ from ladd_data.types import LabelSpace
 
 SPEC_VERSION = "1.0"
 MANIFEST_PATH = "meta/ladd.json"
+RUN_PATH = "meta/run.json"
+"""What a run took, for people: in no digest, and never needed (LADD-007)."""
 MAX_VIEWS = 4096
 """Views an image may have."""
 MAX_SIDE = 16384
@@ -164,11 +166,18 @@ def count_views(views: Grid | Full | Boxes) -> int:
 class Network(_Part):
     """An architecture by name, with what it needs to be built."""
 
-    name: str
-    width: Annotated[int, Field(ge=1)]
+    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
+        description="As convnet-d5, torchvision:resnet18, timm:NAME, or module:factory, which readers never import."
+    )
+    width: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Channels of each block of a convnet-*; null for networks of one width."
+    )
     classes: Annotated[int, Field(ge=1)]
     channels: Literal[1, 3]
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=1)] = Field(description="Side of the square input in pixels.")
+    options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="Keyword arguments of a module:factory."
+    )
 
 
 class Labeler(_Part):
@@ -179,11 +188,30 @@ class Labeler(_Part):
     input: Affine = Field(description="Labeler input of a view's 0..255 value, per channel.")
     epochs: Annotated[int, Field(ge=0)] | None = None
     accuracy: Share | None = Field(default=None, description="On the labeler's own held-out images.")
-    precision: Literal["float32"] = "float32"
+    precision: Literal["float32", "bf16"] = Field(
+        default="float32", description="float32 without TF32, or bfloat16 by autocast."
+    )
+    batch: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Views in each forward pass.")
+    channels_last: bool = Field(default=False, description="Whether it computed in the memory format NHWC.")
+    compiled: bool = Field(default=False, description="Whether torch.compile had compiled it.")
     device: str
     libraries: dict[str, str]
     labeling_flops: Annotated[int, Field(ge=0)] = Field(description="Multiply and add counted as two.")
-    training_flops: Annotated[int, Field(ge=0)] | None = None
+    training_flops: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Forward and backward passes of its training, evaluation left out."
+    )
+    training_seconds: NonNegative | None = Field(default=None, description="Wall time of its training.")
+    training_device: str | None = None
+    training_libraries: dict[str, str] | None = None
+
+
+class Ensemble(_Part):
+    """Labelers beside the first, where each view's label is what all of them say on average."""
+
+    average: Literal["probs", "logits"] = Field(
+        description="The mean of their probabilities, or the softmax of the mean of their logits."
+    )
+    others: Annotated[tuple[Labeler, ...], Field(min_length=1, max_length=64)]
 
 
 class Certificate(_Part):
@@ -231,8 +259,15 @@ class Labels(_Part):
         default=None, description="labels.digest of the labels these were re-encoded from; certificate against them."
     )
     labeler: Labeler | None
+    ensemble: Ensemble | None = Field(default=None, description="Where more than one labeler was averaged.")
     golden: Annotated[tuple[GoldenView, ...], Field(min_length=1, max_length=64)]
     digest: Digest = Field(description="Over the stored label values, in id order.")
+
+    @property
+    def labelers(self) -> tuple[Labeler, ...]:
+        """All labelers, where they are known, the first one first."""
+        first = (self.labeler,) if self.labeler is not None else ()
+        return (*first, *(self.ensemble.others if self.ensemble is not None else ()))
 
     @property
     def count(self) -> int:
@@ -299,22 +334,29 @@ class Manifest(_Part):
             over, under = map(int, labels.views.ratio.split("/"))
             if over > under:
                 raise ValueError(f"labels.views.ratio {labels.views.ratio} is more than 1/1")
-        coding = labels.coding
-        if coding.logz and coding.space != "log_probs":
-            raise ValueError("labels.coding.logz belongs to space log_probs only")
-        if coding.space == "probs" and coding.dtype != "float32":
-            raise ValueError(f"{coding.dtype} probabilities underflow: use log_probs, or float32")
-        if coding.encoding != "dense" and (coding.space, coding.dtype) != ("log_probs", "float16"):
-            raise ValueError(f"encoding {coding.encoding} is of space log_probs and dtype float16")
-        if (coding.encoding == "topk") != (coding.k is not None):
-            raise ValueError("labels.coding.k belongs to encoding topk, and only there")
-        if coding.k is not None and coding.k >= classes:
-            raise ValueError(f"labels.coding.k is {coding.k}, not fewer than the {classes} classes")
-        if labels.labeler is not None and labels.labeler.network.classes != classes:
-            raise ValueError(f"the labeler has {labels.labeler.network.classes} classes, the dataset {classes}")
+        _check_coding(labels.coding, classes)
+        if labels.ensemble is not None and labels.labeler is None:
+            raise ValueError("labels.ensemble goes with labels.labeler, its first member")
+        for labeler in labels.labelers:
+            if labeler.network.classes != classes:
+                raise ValueError(f"the labeler has {labeler.network.classes} classes, the dataset {classes}")
         for golden in labels.golden:
             if golden.view >= labels.count or golden.top_class >= classes:
                 raise ValueError(f'golden view {golden.view} of "{golden.id}" is outside the views or the classes')
+
+
+def _check_coding(coding: Coding, classes: int) -> None:
+    """Raise ValueError where the fields of a coding contradict each other."""
+    if coding.logz and coding.space != "log_probs":
+        raise ValueError("labels.coding.logz belongs to space log_probs only")
+    if coding.space == "probs" and coding.dtype != "float32":
+        raise ValueError(f"{coding.dtype} probabilities underflow: use log_probs, or float32")
+    if coding.encoding != "dense" and (coding.space, coding.dtype) != ("log_probs", "float16"):
+        raise ValueError(f"encoding {coding.encoding} is of space log_probs and dtype float16")
+    if (coding.encoding == "topk") != (coding.k is not None):
+        raise ValueError("labels.coding.k belongs to encoding topk, and only there")
+    if coding.k is not None and coding.k >= classes:
+        raise ValueError(f"labels.coding.k is {coding.k}, not fewer than the {classes} classes")
 
 
 def classes_digest(classes: Classes) -> str:

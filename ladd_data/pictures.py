@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -83,9 +83,10 @@ class FilePictures:
         shape: tuple[int, int, int],
         encoding: Literal["jpeg", "png"],
         notes: tuple[str, ...],
+        give: Callable[[int], bytes] | None = None,
     ) -> None:
-        """Keep what was found; `shape` is channels, height and width of each."""
-        self._files, self._shape, self._encoding, self.notes = files, shape, encoding, notes
+        """Keep what was found; `shape` is channels, height and width of each, `give` what reads what is no file."""
+        self._files, self._shape, self._encoding, self.notes, self._give = files, shape, encoding, notes, give
         self._limit = max_jpeg_bytes(*shape)
 
     @property
@@ -109,7 +110,7 @@ class FilePictures:
         """
         path = self._files[number]
         try:
-            data = _read(path)
+            data = self._give(number) if self._give else _read(path)
             if self._encoding == "jpeg":
                 check_jpeg_end(data)
                 if len(data) > self._limit:
@@ -145,14 +146,16 @@ class _Peek:
     head: bytes = field(default=b"", compare=False)
 
 
-def open_pictures(files: Sequence[Path]) -> FilePictures:
+def open_pictures(files: Sequence[str | Path], give: Callable[[int], bytes] | None = None) -> FilePictures:
     """Look at picture files of one size, and decide how they will be stored.
 
     All of them JPEG and of one colour kind: kept byte for byte. Any others that can be decoded: as PNG,
     RGB where any is.
 
     Args:
-        files: in record order.
+        files: in record order; as text where they are many, which is quicker.
+        give: returns the bytes of image `number`, where pictures lie in something else than files of their own;
+            `files` are then no more than what messages call them. Called from several threads at once.
 
     Raises:
         UsageError: there are none.
@@ -166,9 +169,10 @@ def open_pictures(files: Sequence[Path]) -> FilePictures:
     found: Counter[_Peek] = Counter()
     first: dict[_Peek, str] = {}
     last = _Peek(False, 0, 0, 0)
-    for path in paths:
+    for number, path in enumerate(paths):
+        whole = give(number) if give else None
         try:
-            peek = last = _peek(path, last)
+            peek = last = _peek(path, last, whole)
         except ValueError as error:
             wrong.setdefault(str(error), []).append(path)
             continue
@@ -180,7 +184,7 @@ def open_pictures(files: Sequence[Path]) -> FilePictures:
         more = f", and {others} with other faults" if others else ""
         raise ConvertError(f"{bad[0]}: found {reason} ({len(bad)} of {len(paths)} files{more}). {_way_out(reason)}")
     _refuse_sizes(found, first)
-    return _decide(paths, found)
+    return _decide(paths, found, give)
 
 
 def _refuse_sizes(found: Counter[_Peek], first: dict[_Peek, str]) -> None:
@@ -201,12 +205,12 @@ def _refuse_sizes(found: Counter[_Peek], first: dict[_Peek, str]) -> None:
         )
 
 
-def _decide(paths: list[str], found: Counter[_Peek]) -> FilePictures:
+def _decide(paths: list[str], found: Counter[_Peek], give: Callable[[int], bytes] | None) -> FilePictures:
     channels = {peek.channels for peek in found}
     one = next(iter(found))
     shape = (max(channels), one.height, one.width)
     if all(peek.is_jpeg for peek in found) and len(channels) == 1:
-        return FilePictures(paths, shape, "jpeg", ())
+        return FilePictures(paths, shape, "jpeg", (), give)
     notes = []
     jpegs = sum(count for peek, count in found.items() if peek.is_jpeg)
     if jpegs:
@@ -215,17 +219,19 @@ def _decide(paths: list[str], found: Counter[_Peek]) -> FilePictures:
     if len(channels) > 1:
         grey = sum(count for peek, count in found.items() if peek.channels == 1)
         notes.append(f"{grey} greyscale files are stored as RGB, because the others are RGB.")
-    return FilePictures(paths, shape, "png", tuple(notes))
+    return FilePictures(paths, shape, "png", tuple(notes), give)
 
 
-def _peek(path: str, last: _Peek) -> _Peek:
-    """Return what a file is, from its first bytes; `last` is another's, whose head this one may have.
+def _peek(path: str, last: _Peek, whole: bytes | None) -> _Peek:
+    """Return what a file is, from its first bytes, or from the whole of it where that is given.
+
+    `last` is another's, whose head this one may have.
 
     Raises:
         ValueError: it cannot be stored; says why, in words that are the same for the same fault.
     """
     try:
-        data = _read(path, PEEK_BYTES)
+        data = _read(path, PEEK_BYTES) if whole is None else whole
     except OSError as error:
         raise ValueError(error.strerror or str(error)) from error
     if last.head and data.startswith(last.head):  # as most do: the tables of one encoder at one quality
@@ -236,21 +242,21 @@ def _peek(path: str, last: _Peek) -> _Peek:
         try:
             header = read_jpeg_header(data)
         except HeaderCutError:
-            data = Path(path).read_bytes()
+            data = Path(path).read_bytes() if whole is None else whole
             header = read_jpeg_header(data)
         if header.orientation != 1:
             raise ValueError("a picture whose EXIF note turns it")
         return _Peek(True, header.channels, header.height, header.width, data[: header.scan])
-    return _peek_other(path, data)
+    return _peek_other(path if whole is None else io.BytesIO(whole), data)
 
 
-def _peek_other(path: str, data: bytes) -> _Peek:
+def _peek_other(file: str | io.BytesIO, data: bytes) -> _Peek:
     if data.startswith(b"version https://git-lfs"):
         raise ValueError("a Git LFS pointer, not the file")
     if data.startswith(b"\x89PNG") and len(data) > 24 and data[24] == 16:
         raise ValueError("a PNG of 16 bits a channel")
     try:
-        with Image.open(path, formats=_FORMATS) as picture:
+        with Image.open(file, formats=_FORMATS) as picture:
             width, height = picture.size
             mode, turned = picture.mode, picture.getexif().get(0x0112, 1) not in (0, 1)
             moves = getattr(picture, "is_animated", False)

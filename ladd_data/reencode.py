@@ -59,39 +59,59 @@ def reencode_dataset(
     Raises:
         UsageError: there are no labels, they are not float32, or logits are asked for and cannot be had.
     """
-    parent = _check_parent(dataset, coding)
-    manifest, names = dataset.manifest, dataset.manifest.classes.names
-    layout = _layout(dataset, parent, coding, keep)
-    meter = CertificateMeter()
-    golden = {view.id: view for view in parent.golden}
-    edition = dataset.folder.edition
-    with new_dataset(target, manifest.classes, layout, len(dataset), edition=edition, overwrite=overwrite) as writer:
+    reencoder = _Reencoder(dataset, coding, keep)
+    count, old = len(dataset), dataset.folder
+    with new_dataset(
+        target, old.manifest.classes, reencoder.layout, count, edition=old.edition, overwrite=overwrite
+    ) as writer:
         for _, first, records, pixels in dataset.decoded():
-            log_probs, logz = read_parent(records.dense, parent.coding)
-            present = _present(records, parent.count, first, keep)
-            log_probs = np.where(present[..., None], log_probs, -np.log(len(names)))  # LADD-045
-            columns = encode_log_probs(log_probs, logz, coding)
-            probs = decode_probs(columns, coding, len(names))
-            meter.add(log_probs[present], probs[present])
-            _update_golden(golden, parent, records, pixels, probs, present)
-            kept = pick(records.dense, ("soft_", "view_box", "view_flip"))
-            if "view_present" in layout.dense:
-                kept["view_present"] = present
-            writer.add(Records(records.ids, records.labels, records.images, kept | columns), pixels)
-            on_progress(first + len(records), len(dataset))
-        changes: dict[str, object] = {"coding": coding, "profile": profile, "parent": parent.digest}
-        changes.update(
-            present="view_present" in layout.dense, certificate=meter.result(), golden=tuple(golden.values())
-        )
-        return writer.finish(lambda digests: _describe(manifest, parent, changes, digests))
+            writer.add(reencoder.convert(records, pixels, first), pixels)
+            on_progress(first + len(records), count)
+        return writer.finish(lambda digests: reencoder.describe(profile, digests))
 
 
-def _layout(dataset: Dataset, parent: Labels, coding: Coding, keep: Keep | None) -> Layout:
-    names = dataset.manifest.classes.names
-    soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
-    views = view_columns(parent.views, present=parent.present or keep is not None)
-    columns = soft | views | column_types(coding, parent.count, len(names))
-    return replace(dataset.folder.layout, dense=columns)
+class _Reencoder:
+    """Turns the parent's records into re-encoded ones, and keeps what the new manifest says of them."""
+
+    def __init__(self, dataset: Dataset, coding: Coding, keep: Keep | None) -> None:
+        self._manifest, self._coding, self._keep = dataset.manifest, coding, keep
+        self._parent = parent = _check_parent(dataset, coding)
+        self._classes = len(dataset.classes)
+        self._meter = CertificateMeter()
+        self._golden = {view.id: view for view in parent.golden}
+        self._marks_missing = parent.present or keep is not None
+        soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
+        views = view_columns(parent.views, present=self._marks_missing)
+        columns = soft | views | column_types(coding, parent.count, self._classes)
+        self.layout: Layout = replace(dataset.folder.layout, dense=columns)
+
+    def convert(self, records: Records, pixels: U8, first: int) -> Records:
+        """Return records, of which the first has number `first`, with their labels in the new coding."""
+        log_probs, logz = read_parent(records.dense, self._parent.coding)
+        present = _present(records, self._parent.count, first, self._keep)
+        log_probs = np.where(present[..., None], log_probs, -np.log(self._classes))  # LADD-045
+        columns = encode_log_probs(log_probs, logz, self._coding)
+        probs = decode_probs(columns, self._coding, self._classes)
+        self._meter.add(log_probs[present], probs[present])
+        _update_golden(self._golden, self._parent, records, pixels, probs, present)
+        kept = pick(records.dense, ("soft_", "view_box", "view_flip"))
+        if self._marks_missing:
+            kept["view_present"] = present
+        return Records(records.ids, records.labels, records.images, kept | columns)
+
+    def describe(self, profile: str | None, digests: Digests) -> Manifest:
+        """Return the manifest of all records converted."""
+        changes = {
+            "coding": self._coding,
+            "profile": profile,
+            "parent": self._parent.digest,
+            "present": self._marks_missing,
+            "certificate": self._meter.result(),
+            "golden": tuple(self._golden.values()),
+            "digest": digests.labels,
+        }
+        labels = self._parent.model_copy(update=changes)
+        return self._manifest.model_copy(update={"labels": labels, "digest": digests.dataset})
 
 
 def _present(records: Records, views: int, first: int, keep: Keep | None) -> NDArray[np.bool_]:
@@ -153,8 +173,3 @@ def _update_golden(
         digest = digest_view(reference_view(parent.views, pixels[row], view, given))
         top, prob = top_of(probs[row, view])
         golden[name] = GoldenView(id=name, view=view, pixels=digest, top_class=top, top_prob=prob)
-
-
-def _describe(manifest: Manifest, parent: Labels, changes: dict[str, object], digests: Digests) -> Manifest:
-    labels = parent.model_copy(update={**changes, "digest": digests.labels})
-    return manifest.model_copy(update={"labels": labels, "digest": digests.dataset})

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pytest
+import torch
+from making import make_labeler
 
 from ladd_data.cli import main
 from ladd_data.dataset import load
@@ -20,19 +23,19 @@ from ladd_data.shards.layout import Records
 from ladd_data.shards.writer import new_dataset
 
 AT_EVERY_STEP = """
-import errno, json, os, shutil, signal, sys, traceback
-import pandas, pyarrow.parquet as pq, torch._dynamo  # what the run imports on its way: once, before the forks
-import ladd_converters.mtt, ladd_data.labeling.label
+import errno, gc, json, os, shutil, signal, sys, traceback
+import pandas, pyarrow as pa, pyarrow.parquet as pq, torch._dynamo  # imported by runs: once, before the forks
+import ladd_converters.mtt, ladd_data.export, ladd_data.labeling.label, ladd_data.reencode, PIL.PngImagePlugin
 from ladd_data.cli import main
+from ladd_data.shards import arrow, parquet, webdataset
 
-base, old, mode, *arguments = sys.argv[1:]
 steps = 0
 
 def announce(owner, name):
     real = getattr(owner, name)
     setattr(owner, name, lambda *args, **options: (sys.audit("step"), real(*args, **options))[1])
 
-def run(fatal, parent):
+def run(fatal, parent, mode, arguments):
     def step(event, values):
         global steps
         inside = bool(values) and parent in str(values[0])
@@ -44,6 +47,7 @@ def run(fatal, parent):
             if steps == fatal:
                 raise OSError(errno.ENOSPC, "No space left on device", *map(str, values[:1]))
     os.dup2(os.open(parent + "../stderr" + str(fatal), os.O_CREAT | os.O_WRONLY), 2)
+    os.dup2(2, 1)
     sys.addaudithook(step)
     sys.argv = ["ladd", *(argument.replace("TARGET", parent + "set") for argument in arguments)]
     try:
@@ -54,20 +58,41 @@ def run(fatal, parent):
         traceback.print_exc()
     return 70
 
-for owner, name in ((os, "fsync"), (pq.ParquetWriter, "write_table"), (pq.ParquetWriter, "close")):
-    announce(owner, name)
-codes = []
-while 99 not in codes:
-    parent = f"{base}/{len(codes) + 1}/"
-    os.mkdir(parent)
-    if old:
-        shutil.copytree(old, parent + "set")
-    child = os.fork() or os._exit(run(len(codes) + 1, parent))
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(codes[:-1]))
+def cut_short(base, old, mode, arguments):
+    codes = []
+    while 99 not in codes:
+        parent = f"{base}/{len(codes) + 1}/"
+        os.mkdir(parent)
+        if old:
+            shutil.copytree(old, parent + "set")
+        child = os.fork() or os._exit(run(len(codes) + 1, parent, mode, arguments))
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    return codes[:-1]
+
+announce(os, "fsync")
+announce(webdataset, "write_meta")
+for writer in (pq.ParquetWriter, pa.ipc.RecordBatchStreamWriter, pa.ipc.RecordBatchFileWriter):
+    announce(writer, "write_table" if writer is pq.ParquetWriter else "write_batch")
+    announce(writer, "close")
+gc.freeze()  # else each fork copies every object that its collector touches
+print(json.dumps([cut_short(*series) for series in json.loads(sys.argv[1])]))
 """
-"""Runs a command once for each step it takes on the disk, in a fork that is killed, or told that the disk
+"""Runs commands once for each step they take on the disk, in a fork that is killed, or told that the disk
 is full, just before that step. The first run that ends before its step is the last."""
+
+
+class Series(NamedTuple):
+    """A command line to be cut short at each step it takes on the disk.
+
+    `base` is an empty folder; `old` the dataset that each run finds at its target, None for no target;
+    TARGET in `arguments` stands for the target. "kill" kills with -9 before the step; "full" makes the step
+    fail because the disk is full.
+    """
+
+    base: Path
+    old: Path | None
+    mode: Literal["kill", "full"]
+    arguments: list[str]
 
 
 class CutShort(NamedTuple):
@@ -78,20 +103,18 @@ class CutShort(NamedTuple):
     error: str
 
 
-def cut_short(base: Path, old: Path | None, mode: Literal["kill", "full"], arguments: list[str]) -> list[CutShort]:
-    """Run a command line once for each step it takes on the disk, and stop it there.
-
-    Args:
-        base: an empty folder.
-        old: the dataset that each run finds at its target; None for no target.
-        mode: "kill" kills with -9 before the step; "full" makes the step fail because the disk is full.
-        arguments: the command line; TARGET stands for the target.
-    """
-    process = spawn("-c", AT_EVERY_STEP, base, old or "", mode, *arguments)
+def cut_short(series: list[Series]) -> list[list[CutShort]]:
+    """Run each command line once for each step it takes on the disk, and stop it there; all in one process."""
+    lines = [(str(one.base), str(one.old or ""), one.mode, one.arguments) for one in series]
+    process = spawn("-c", AT_EVERY_STEP, json.dumps(lines))
     out, error = process.communicate()
     assert process.returncode == 0, error
-    codes = enumerate(json.loads(out.splitlines()[-1]), 1)
-    return [CutShort(base / str(number), code, (base / f"stderr{number}").read_text()) for number, code in codes]
+
+    def read(base: Path, codes: list[int]) -> list[CutShort]:
+        numbered = enumerate(codes, 1)
+        return [CutShort(base / str(number), code, (base / f"stderr{number}").read_text()) for number, code in numbered]
+
+    return [read(one.base, codes) for one, codes in zip(series, json.loads(out.splitlines()[-1]), strict=True)]
 
 
 def call(*arguments: object) -> int:
@@ -109,9 +132,57 @@ def spawn(*line: object) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, *map(str, line)], stdout=pipe, stderr=pipe, text=True, env=environment)
 
 
-def content(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+class Built(NamedTuple):
+    """What the tests start from.
+
+    A run of MTT, the dataset it became, a labeler, the dataset with labels; that one as tar and as Arrow; the
+    dataset with float32 labels.
+    """
+
+    run: Path
+    plain: Path
+    labeler: Path
+    labelled: Path
+    tar: Path
+    arrow: Path
+    parent: Path
+
+
+def build(home: Path) -> Built:
+    """Make what the tests start from, in an empty folder."""
+    built = Built(*(home / name for name in ("run", "plain", "labeler", "labelled", "tar", "arrow", "parent")))
+    built.run.mkdir()
+    images = np.random.default_rng(0).normal(0, 0.5, (6, 3, 16, 16)).astype(np.float32)
+    torch.save(torch.from_numpy(images), built.run / "images_best.pt")
+    torch.save(torch.arange(6) // 2, built.run / "labels_best.pt")
+    assert call(*command("convert", built, built.plain)) == 0
+    make_labeler(built.labeler, size=16)
+    assert call(*command("label", built, built.labelled)) == 0
+    assert call(*command("label", built, built.parent), "--profile", "paper") == 0
+    assert call(*command("to webdataset", built, built.tar)) == 0
+    assert call(*command("to arrow", built, built.arrow)) == 0
+    return built
+
+
+def command(name: str, built: Built, target: Path | str) -> list[str]:
+    """Return the arguments of a run that writes `target`; "in place" reads what is there."""
+    verb, place = name.removesuffix(" in place"), name.endswith(" in place")
+    if verb == "convert":
+        stated = ["--classes", "ant,bee,cat", "--normalization", "half", "--name", "tiny"]
+        return ["convert", "mtt", str(built.run), "-o", str(target), *stated]
+    if verb == "label":
+        source = target if place else built.plain
+        return ["label", str(source), "--labeler", str(built.labeler), "-o", str(target), "--device", "cpu"]
+    if verb == "reencode":
+        return ["reencode", str(built.parent), "-o", str(target), "--encoding", "q8", "--no-logz"]
+    source = target if place else built.labelled
+    return ["export", str(source), "--to", verb.removeprefix("to "), "-o", str(target)]
+
+
+def content(folder: Path, *, folders: bool = False) -> dict[str, bytes | None]:
+    """Return every file of a folder by path; with `folders` also every folder, as None."""
+    paths = [path for path in folder.rglob("*") if path.is_file() or folders]
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def names(folder: Path) -> list[str]:

@@ -105,7 +105,7 @@ def test_json_is_one_document_and_nothing_else(
         ("convert mtt {run} --classes a,a --normalization half -o {run}/out", "distinct"),
         ("convert mtt {run} --classes @none --normalization half -o {run}/out", "none"),
         ("train-labeler --source digits:train -o {run}/w.safetensors", "--for DIR"),
-        ("train-labeler --source nothing --size 8 --normalization half -o {run}/w.safetensors", "nothing"),
+        ("train-labeler --source nothing --size 32 --normalization half -o {run}/w.safetensors", "nothing"),
         ("train-labeler --source digits:train --size 4 --normalization half -o {run}/w.safetensors", "too small"),
         (
             "train-labeler --source digits:train --size 8 --normalization half --arch vgg -o {run}/w.safetensors",
@@ -147,7 +147,8 @@ def test_convert_auto_names_the_method_and_the_command(
     code, out, _ = run(capsys, monkeypatch, f"convert auto {mtt_run}")
     assert code == 0 and f"ladd convert mtt {mtt_run}" in out
 
-    code, _, err = run(capsys, monkeypatch, f"convert auto {tmp_path}")
+    (tmp_path / "empty").mkdir()
+    code, _, err = run(capsys, monkeypatch, f"convert auto {tmp_path}/empty")
     assert code == 2 and "mtt" in err
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from damaging import rewrite
 from making import make_distilled
 from torch.nn.functional import interpolate
 
@@ -167,3 +168,15 @@ def test_a_factor_that_does_not_divide_the_sides_is_refused(tmp_path: Path) -> N
 
     with pytest.raises(ladd.UsageError, match=r"32x32 images by a mosaic factor of 3.*does not divide"):
         dataset.tiles(torch.from_numpy(dataset.arrays.images))
+
+
+def test_a_golden_view_that_names_another_class_than_the_most_probable_is_found(labelled: Path, tmp_path: Path) -> None:
+    dataset = ladd.load(labelled)
+    assert dataset.manifest.labels is not None
+    golden = dataset.manifest.labels.golden[0]
+    row = [dataset[index].id for index in range(len(dataset))].index(golden.id)
+    label = np.asarray(dataset[row].dense_labels)[golden.view]
+    other = {"top_class": int(label.argmin()), "top_prob": float(label.min())}
+    rewrite(labelled, tmp_path / "set", lambda _: None, lambda document: document["labels"]["golden"][0].update(other))
+
+    assert {problem.clause for problem in ladd.validate(tmp_path / "set").problems} == {"LADD-043"}

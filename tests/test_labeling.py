@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import filecmp
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as vision
+from damaging import call, rewrite
 from making import CLASSES, NORMALIZATION, label, make_distilled, make_labeler
 from safetensors.torch import load_file, save_file
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
-from ladd_data.labeling.label import labeler_input, views_per_batch
+from ladd_data.encodings.profiles import coding_of_encoding
+from ladd_data.labeling.batch import fit_to_images, measure_footprint, views_per_batch
+from ladd_data.labeling.label import LabelPlan, label_dataset, labeler_input
 from ladd_data.labeling.labeler import TrainingRecord, load_labeler
-from ladd_data.labeling.training import LabelerPlan, split_held_out, train_labeler
-from ladd_data.manifest import Classes, Network, Normalization
+from ladd_data.labeling.training import Keep, LabelerPlan, split_held_out, train_labeler
+from ladd_data.manifest import Classes, Full, Network, Normalization
+from ladd_data.models import build_network
 from ladd_data.pixels import natural_affine
+from ladd_data.shards.layout import Records
 from ladd_data.sources import ImageSet, load_images
 from ladd_data.types import F32
+from ladd_data.views.geometry import grid
 
 
 def label_independently(directory: Path, labeler: Path) -> F32:
@@ -150,10 +158,121 @@ def test_weights_that_are_not_finite_or_not_a_labeler_are_refused(tmp_path: Path
 
 
 def test_the_batch_of_a_labeler_depends_on_the_network_alone() -> None:
-    def views(width: int, size: int) -> int:
-        return views_per_batch(Network(name="convnet-d3", width=width, classes=10, channels=3, size=size))
+    def views(width: int, size: int, device: str) -> int:
+        spec = Network(name="convnet-d3", width=width, classes=10, channels=3, size=size)
+        return views_per_batch(measure_footprint(build_network(spec), spec), device)
 
-    assert (views(128, 32), views(128, 128), views(128, 224)) == (256, 32, 10)
+    assert [views(128, size, "cuda") for size in (32, 128, 224)] == [256, 32, 10]
+    assert [views(128, size, "cpu") for size in (32, 128, 224)] == [32, 2, 1]
+
+
+def relabel(source: Path, labelers: list[Path], target: Path, **changes: Any) -> F32:
+    """Label the whole images by one or several labelers and return the probabilities, [records, classes]."""
+    first, *others = (load_labeler(path) for path in labelers)
+    given: dict[str, Any] = {"coding": coding_of_encoding("float32", 3, logz=False), "others": tuple(others)}
+    plan = LabelPlan(first, views=Full(), device=torch.device("cpu"), **{**given, **changes})
+    label_dataset(ladd.load(source), plan, target)
+    dataset = ladd.load(target)
+    assert ladd.validate(target).problems == ()
+    return np.concatenate([np.asarray(dataset[index].dense_labels) for index in range(len(dataset))])
+
+
+def test_several_labelers_are_averaged_and_all_are_named(tmp_path: Path, unlabelled: Path, labeler: Path) -> None:
+    other = make_labeler(tmp_path / "other.safetensors", seed=1)
+    one, two = (relabel(unlabelled, [path], tmp_path / path.stem) for path in (labeler, other))
+
+    probs = relabel(unlabelled, [labeler, other], tmp_path / "probs")
+    kept = coding_of_encoding("float32", 3)
+    logits = relabel(unlabelled, [labeler, other], tmp_path / "logits", average="logits", coding=kept)
+
+    assert np.abs(probs - (one + two) / 2).max() < 1e-6
+    geometric = np.sqrt(one * two)
+    assert np.abs(logits - geometric / geometric.sum(-1, keepdims=True)).max() < 1e-6
+    assert np.abs(probs - logits).max() > 0.01
+    labels = ladd.load(tmp_path / "probs").manifest.labels
+    assert labels is not None and labels.ensemble is not None and labels.ensemble.average == "probs"
+    assert [each.weights_digest for each in labels.labelers] == [load_labeler(p).digest for p in (labeler, other)]
+
+
+def test_the_mean_of_probabilities_is_not_stored_with_logits(tmp_path: Path, unlabelled: Path, labeler: Path) -> None:
+    with pytest.raises(ladd.UsageError, match="the mean of probabilities has no logits"):
+        relabel(unlabelled, [labeler, labeler], tmp_path / "out", coding=coding_of_encoding("float32", 3))
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bf16"}, {"channels_last": True}, {"batch": 4}])
+def test_options_of_computing_change_little_and_are_in_the_manifest(
+    tmp_path: Path, unlabelled: Path, labeler: Path, changes: dict[str, Any]
+) -> None:
+    plain = relabel(unlabelled, [labeler], tmp_path / "plain")
+    other = relabel(unlabelled, [labeler], tmp_path / "other", **changes)
+
+    labels = ladd.load(tmp_path / "other").manifest.labels
+    assert labels is not None and labels.labeler is not None
+    assert changes.items() <= labels.labeler.model_dump().items()
+    assert np.abs(plain - other).max() < (0.15 if "precision" in changes else 1e-5)
+
+
+def test_the_number_of_threads_changes_no_byte(tmp_path: Path, unlabelled: Path, labeler: Path, labelled: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        again = label(unlabelled, labeler, tmp_path / "again")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+    assert (again / "meta/shards.json").read_bytes() == (labelled / "meta/shards.json").read_bytes()
+
+
+def test_an_output_that_is_not_finite_names_record_and_view(tmp_path: Path, unlabelled: Path, labeler: Path) -> None:
+    huge = load_labeler(labeler)
+    with torch.no_grad():
+        huge.network.classifier.weight.fill_(3e38)  # type: ignore[union-attr, operator]
+    plan = LabelPlan(huge, grid(5, "5/8"), coding_of_encoding("float16", 3), torch.device("cpu"))
+
+    with pytest.raises(ladd.LabelError, match=r'record "000000", view 0: the labeler gives NaN or infinity'):
+        label_dataset(ladd.load(unlabelled), plan, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pixels_that_are_not_those_of_the_digest_are_refused(tmp_path: Path, labelled: Path, labeler: Path) -> None:
+    def exchange(records: Records) -> None:
+        records.images = list(reversed(records.images))
+
+    def state(manifest: Any) -> None:
+        manifest["images"]["digest"] = ladd.load(labelled).manifest.images.digest
+
+    rewrite(labelled, tmp_path / "source", exchange, state)
+
+    with pytest.raises(ladd.LabelError, match=r"images\.digest: found records of digest"):
+        label(tmp_path / "source", labeler, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_pass_holds_whole_images_or_an_even_part_of_one() -> None:
+    assert [fit_to_images(limit, 25) for limit in (256, 50, 49, 25)] == [250, 50, 25, 25]
+    assert [fit_to_images(limit, 25) for limit in (13, 12, 5, 1)] == [13, 5, 5, 1]
+
+
+def test_too_little_memory_for_one_view_is_a_wrong_call(tmp_path: Path, unlabelled: Path, labeler: Path) -> None:
+    with pytest.raises(ladd.UsageError, match="give more --memory"):
+        relabel(unlabelled, [labeler], tmp_path / "out", memory=1000)
+
+
+def test_the_run_log_states_what_it_took_and_is_no_part_of_the_dataset(
+    tmp_path: Path, unlabelled: Path, labeler: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["label", unlabelled, "--labeler", labeler, "--device", "cpu", "--memory", "2G"]
+    assert call(*line, "-o", tmp_path / "one") == 0 and call(*line, "-o", tmp_path / "two", "--no-run-log") == 0
+
+    log = json.loads((tmp_path / "one/meta/run.json").read_text())
+    assert (log["records_labelled"], log["ranks"], log["device"]) == (6, 1, "cpu")
+    assert log["seconds"] >= log["labeling_seconds"] > 0 and log["labeling_flops"] > 0
+    assert not (tmp_path / "two/meta/run.json").exists()
+    assert ladd.validate(tmp_path / "one").valid
+    assert (tmp_path / "one/meta/ladd.json").read_bytes() == (tmp_path / "two/meta/ladd.json").read_bytes()
+    assert call(*line, "-o", tmp_path / "three", "--memory", "lots") == 2
+    assert call(*line, "-o", tmp_path / "three", "--precision", "fp8") == 2
 
 
 def test_training_learns_the_digits_and_keeps_every_epoch(tmp_path: Path) -> None:
@@ -167,7 +286,7 @@ def test_training_learns_the_digits_and_keeps_every_epoch(tmp_path: Path) -> Non
         load_images("digits:train", 16, 3),
         load_images("digits:test", 16, 3),
         tmp_path / "labeler.safetensors",
-        checkpoints=tmp_path / "epochs",
+        keep=Keep(checkpoints=tmp_path / "epochs"),
         on_epoch=lambda epoch, loss, accuracy: told.append(epoch),
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ladd_data.loaders.order import epoch_order
+from ladd_data.loaders.order import draw_views, epoch_order
 
 
 @settings(deadline=None)
@@ -33,6 +33,11 @@ def test_every_record_comes_first_about_equally_often() -> None:
 def test_the_order_never_changes_between_releases() -> None:
     assert epoch_order(10, 0, 0).tolist() == GOLDEN_ORDER
     assert epoch_order(10, 7, 3).tolist() == GOLDEN_ORDER_7_3
+
+
+def test_drawn_views_never_change_between_releases() -> None:
+    assert draw_views(25, 5, 0, 0, 0) == (0, 7, 11, 15, 18)
+    assert draw_views(25, 5, 7, 3, 256) == (8, 12, 17, 19, 24)
 
 
 GOLDEN_ORDER = [4, 8, 0, 1, 7, 6, 2, 5, 3, 9]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ladd_data.errors import LaddError, UsageError
 from ladd_data.manifest import Classes
-from ladd_data.sources import ImageSet, load_images, match_classes
+from ladd_data.sources import ImageSet, Reading, load_images, match_classes
 
 
 def make_folder(root: Path, names: tuple[str, ...] = ("bee", "ant")) -> Path:
@@ -104,3 +104,107 @@ def test_bad_sources_say_what_is_wrong(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(LaddError, match=message):
             load_images(str(tmp_path / name), 8, 3)
+
+
+def test_the_size_is_said_before_a_picture_is_opened_and_too_much_is_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "real")
+    for file in folder.rglob("*.png"):
+        file.write_bytes(b"would be an error if it were opened")
+    said: list[tuple[str, int, int]] = []
+
+    with pytest.raises(UsageError, match=r"4 pictures take .* GiB decoded.*--max-memory"):
+        load_images(str(folder), 8, 3, Reading(limit=4 * 3 * 64 - 1))
+    with pytest.raises(LaddError, match="not a readable picture"):
+        load_images(str(folder), 8, 3, Reading(on_size=lambda *what: said.append(what)))
+    assert said == [(str(folder), 4, 4 * 3 * 64)]
+
+
+def test_an_npz_that_claims_too_much_is_refused_from_its_header(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((4000, 16, 16, 3), np.uint8), labels=np.zeros(4000, int))
+
+    with pytest.raises(UsageError, match="4000 pictures"):
+        load_images(str(tmp_path / "bomb.npz"), 1, 3, Reading(limit=10**6))
+
+
+def test_threads_change_nothing_and_progress_is_told(tmp_path: Path) -> None:
+    folder, told = str(make_folder(tmp_path / "real", ("a", "b", "c"))), []
+
+    one = load_images(folder, 16, 1, Reading(threads=1))
+    many = load_images(folder, 16, 1, Reading(threads=8, on_progress=lambda *done: told.append(done)))
+
+    assert one.digest() == many.digest() and told == [(6, 6)]
+
+
+def write_idx(path: Path, values: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    """Write MNIST's file format: type and dimensions big-endian, then the bytes."""
+    head = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
+    path.write_bytes(head + values.tobytes())
+
+
+def test_a_torchvision_dataset_is_a_source_by_name(tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 28, 28), np.uint8)
+    for part in ("train", "t10k"):
+        write_idx(raw / f"{part}-images-idx3-ubyte", pictures)
+        write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(5, dtype=np.uint8))
+
+    loaded = load_images("torchvision:MNIST:test", 28, 1, Reading(root=tmp_path))
+
+    assert np.array_equal(loaded.images[:, 0], pictures) and loaded.labels.tolist() == [0, 1, 2, 3, 4]
+    assert loaded.classes is not None and loaded.classes[3] == "3 - three"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "message"),
+    [
+        ("torchvision:CIFAR11:train", UsageError, 'Did you mean "CIFAR10"'),
+        ("torchvision:CIFAR10", UsageError, "torchvision:CIFAR10:train"),
+        ("torchvision:CIFAR10:val", UsageError, "torchvision:CIFAR10:test"),
+        ("torchvision:CIFAR10:train", LaddError, "--data-root .*--download"),
+        ("datasets:nothing", UsageError, "NAME_OR_DIR"),
+    ],
+)
+def test_library_sources_that_cannot_be_had_say_what_to_do(
+    tmp_path: Path, source: str, kind: type[LaddError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        load_images(source, 8, 3, Reading(root=tmp_path))
+
+
+def save_dataset(path: Path, labels: list[int]) -> str:
+    import datasets
+
+    features = datasets.Features(
+        picture=datasets.Image(), coarse=datasets.ClassLabel(names=["a"]), fine=datasets.ClassLabel(names=["x", "y"])
+    )
+    rows = {
+        "picture": [Image.new("RGB", (9, 9), (10 * row, 0, 0)) for row in range(len(labels))],
+        "coarse": [0] * len(labels),
+        "fine": labels,
+    }
+    datasets.DatasetDict(train=datasets.Dataset.from_dict(rows, features)).save_to_disk(path)
+    return f"datasets:{path}:train"
+
+
+def test_a_saved_dataset_with_two_class_columns_needs_one_named(tmp_path: Path) -> None:
+    source = save_dataset(tmp_path / "saved", [1, 0, 1])
+
+    with pytest.raises(UsageError, match=",label=coarse"):
+        load_images(source, 8, 3)
+    loaded = load_images(f"{source},label=fine", 8, 3)
+
+    assert loaded.labels.tolist() == [1, 0, 1] and loaded.classes == ("x", "y")
+    assert loaded.images[:, 0, 0, 0].tolist() == [0, 10, 20]
+
+
+def test_a_split_without_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LaddError, match=r"-1 \.\. 0; expected 0 \.\. 1\. Is it a split without labels"):
+        load_images(save_dataset(tmp_path / "saved", [-1, 0]) + ",label=fine", 8, 3)
+
+
+def test_labels_of_an_npz_must_be_whole_numbers(tmp_path: Path) -> None:
+    np.savez(tmp_path / "real.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.array([0.0, 0.5]))
+
+    with pytest.raises(LaddError, match="labels of float64"):
+        load_images(str(tmp_path / "real.npz"), 8, 3)

@@ -10,6 +10,7 @@ import typer
 
 from ladd_data import __version__
 from ladd_data.cli.cache import cache
+from ladd_data.cli.check_labels import check_labels
 from ladd_data.cli.convert import convert
 from ladd_data.cli.demo import demo
 from ladd_data.cli.export import export
@@ -31,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (convert, train_labeler, label, reencode, export, info, validate, view, train, demo):
+for command in (convert, train_labeler, label, check_labels, reencode, export, info, validate, view, train, demo):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(cache)
 

@@ -1,13 +1,17 @@
-"""What `label` and `reencode` share: turning --profile or --encoding into a coding."""
+"""What `label` and `reencode` share: turning --profile or --encoding into a coding, and printing what came of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
+from ladd_data.cli.console import print_json
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
-    from ladd_data.manifest import Coding
+    from ladd_data.manifest import Coding, Labels
     from ladd_data.shards.folder import Folder
 
 
@@ -31,3 +35,16 @@ def choose_coding(
     name = profile or "default"
     image_bytes = folder.column_bytes()["image"] / folder.manifest.images.count
     return coding_of_profile(name, Budget(classes, views, image_bytes)), name
+
+
+def print_labels(out: Path, labels: Labels, *, json: bool) -> None:
+    """Print what the labels written to `out` cost against those they were made from, for people or as JSON."""
+    if json:
+        print_json({"written": str(out), "labels": labels.model_dump(mode="json")})
+        return
+    error = labels.certificate
+    typer.echo(f"storage error: total variation {error.mean_tv:.2g} mean, {error.max_tv:.2g} max")
+    typer.echo(
+        f"KL divergence {error.mean_kl:.2g} mean, {error.max_kl:.2g} max; top-1 agreement {error.top1_agreement:.2%}"
+    )
+    typer.echo(f"wrote {out}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ladd_data.cli.console import print_json
-from ladd_data.errors import UsageError
+from ladd_data.errors import LaddError, UsageError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -35,18 +35,32 @@ def recognise(path: Path, *, as_json: bool = False) -> None:
         if not path.exists():
             raise UsageError(f"{path}: no such folder or file.")
         raise UsageError(f"{path}: no converter recognises it. If you know the method, name it: {known}.")
-    described = {name: converter.describe(path) for name, converter in found.items()}
+    described: dict[str, Description] = {}
+    refused: dict[str, LaddError] = {}
+    for name, converter in found.items():
+        try:
+            described[name] = converter.describe(path)
+        except LaddError as error:
+            refused[name] = error
+    if not described:
+        raise next(iter(refused.values()))
     if as_json:
         print_json([{"method": name, **_as_dict(name, path, what)} for name, what in described.items()])
         return
     for name, what in described.items():
-        typer.echo(f"{path} looks like {name}: {what.reason}.")
-        typer.echo(f"  reads {_say_files(what.files)}")
-        for ask in what.asks:
-            typer.echo(f"  needs {ask.option}: {ask.why}")
-        for note in what.notes:
-            typer.echo(f"  note: {note}")
-        typer.echo(f"  {_command(name, path, what)}")
+        _print_description(name, path, what)
+    for name, refusal in refused.items():
+        typer.echo(f"{path} looks like {name}, too: {refusal}")
+
+
+def _print_description(name: str, path: Path, what: Description) -> None:
+    typer.echo(f"{path} looks like {name}: {what.reason}.")
+    typer.echo(f"  reads {_say_files(what.files)}")
+    for ask in what.asks:
+        typer.echo(f"  needs {ask.option}: {ask.why}")
+    for note in what.notes:
+        typer.echo(f"  note: {note}")
+    typer.echo(f"  {_command(name, path, what)}")
 
 
 def report_of(conversion: Conversion, out: Path | None) -> dict[str, Any]:

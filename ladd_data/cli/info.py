@@ -53,7 +53,11 @@ def _print_facts(manifest: Manifest) -> None:
         if labels.labeler is not None:
             maker = labels.labeler
             accuracy = f", accuracy {maker.accuracy:.2%}" if maker.accuracy is not None else ""
-            facts["labeler"] = f"{maker.network.name} width {maker.network.width}, {maker.epochs} epochs{accuracy}"
+            more = labels.ensemble
+            beside = f"; mean of {more.average} with {len(more.others)} more" if more is not None else ""
+            facts["labeler"] = (
+                f"{maker.network.name} width {maker.network.width}, {maker.epochs} epochs{accuracy}{beside}"
+            )
     for name, value in facts.items():
         typer.echo(f"{name:8} {value}")
 

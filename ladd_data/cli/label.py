@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from ladd_data.cli.codings import choose_coding
 from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
-from ladd_data.errors import UsageError
+from ladd_data.errors import LaddError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from ladd_data.manifest import Boxes, Full, Grid
+    from ladd_data.dataset import Dataset
+    from ladd_data.labeling.team import Ranks
+    from ladd_data.manifest import Boxes, Full, Grid, Manifest
+
+_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def label(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to label.")],
-    labeler: Annotated[Path, typer.Option(help="The .safetensors file of ladd train-labeler.")],
+    labeler: Annotated[
+        list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")],
+    arch: Annotated[
+        str | None, typer.Option(help="The labeler's network said again, where it is code of your own, module:factory.")
+    ] = None,
+    average: Annotated[str, typer.Option(help="Of several labelers: probs (their mean), or logits.")] = "probs",
     grid: Annotated[int, typer.Option(min=1, max=64, help="Views per axis.")] = 5,
     ratio: Annotated[str, typer.Option(help="Side of a view as an exact fraction of the image's.")] = "5/8",
     full: Annotated[bool, typer.Option("--full", help="One view, the whole image, in place of a grid.")] = False,
@@ -35,33 +49,109 @@ def label(
     top_k: Annotated[int | None, typer.Option("--top-k", help="Classes kept per view, for --encoding topk.")] = None,
     logz: Annotated[bool, typer.Option(help="With --encoding: keep what gives the logits back.")] = True,
     device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="float32 (without TF32), or bf16 (autocast).")] = "float32",
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Compute in the format NHWC.")] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Let torch.compile compile the labeler.")] = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Views in each forward pass; found from the network where left out.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="What may be used on the device, such as 8G; most of what is free.")
+    ] = None,
     overwrite: Overwrite = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw away what a run cut short has left.")] = False,
+    run_log: Annotated[bool, typer.Option(help="Write meta/run.json: seconds, device, releases.")] = True,
     json: AsJson = False,
 ) -> None:
-    """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset."""
+    """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset.
+
+    A run that is cut short goes on where it was when it is called again. Under torchrun all ranks share the work.
+    """
     from ladd_data.dataset import load
     from ladd_data.files import recover
-    from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
-    from ladd_data.labeling.labeler import load_labeler
+    from ladd_data.labeling.label import Reports, label_dataset
+    from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
+    from ladd_data.labeling.plan import LabelPlan
+    from ladd_data.labeling.reading import BoxDraw
+    from ladd_data.labeling.team import device_of_rank, join_ranks
     from ladd_data.manifest import count_views
 
-    chosen = choose_device(device)
+    _check_choice("--average", average, ("probs", "logits"))
+    _check_choice("--precision", precision, ("float32", "bf16"))
+    allowed = _parse_bytes(memory)
     views = _choose_views(grid, ratio, full, boxes, flip)
-    recover(out)
-    dataset = load(directory)
-    coding, name = choose_coding(dataset.folder, count_views(views), profile, encoding, top_k, logz)
-    plan = LabelPlan(load_labeler(labeler, chosen), views, coding, chosen, name, BoxDraw(seed=box_seed))
-    with progress_bar("labeling") as on_progress:
-        manifest = label_dataset(dataset, plan, out, overwrite=overwrite, on_progress=on_progress)
-    if manifest.labels is None:
+    with join_ranks() as ranks, _one_voice(ranks):
+        chosen = device_of_rank(choose_device(device))
+        ranks.lead(lambda: recover(out))
+        opened: list[tuple[Dataset, list[LoadedLabeler]]] = []
+        ranks.each(
+            lambda: opened.append((load(directory), [load_labeler(path, chosen, network=arch) for path in labeler]))
+        )
+        dataset, (first, *others) = opened[0]
+        coding, name = choose_coding(dataset.folder, count_views(views), profile, encoding, top_k, logz)
+        if others and average == "probs" and encoding is None:
+            coding = coding.model_copy(update={"logz": False})  # the mean of probabilities has no logits to give back
+        plan = LabelPlan(
+            *(first, views, coding, chosen, name, BoxDraw(seed=box_seed), tuple(others)),
+            average=cast(Literal["probs", "logits"], average),
+            precision=cast(Literal["float32", "bf16"], precision),
+            channels_last=channels_last,
+            compile=compile,
+            batch=batch,
+            memory=allowed,
+        )
+        with progress_bar("labeling") as on_progress:
+            reports = Reports(on_progress, _say if ranks.leads else lambda sentence: None, run_log)
+            began = time.perf_counter()
+            manifest = label_dataset(
+                dataset, plan, out, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
+            )
+        if ranks.leads:
+            _report(dataset, manifest, out, time.perf_counter() - began, as_json=json)
+
+
+def _report(dataset: Dataset, manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> None:
+    labels = manifest.labels
+    if labels is None or labels.labeler is None:
         return
-    if json:
-        print_json({"written": str(out), "labels": manifest.labels.model_dump(mode="json")})
+    if as_json:
+        print_json({"written": str(out), "labels": labels.model_dump(mode="json")})
         return
-    certificate = manifest.labels.certificate
-    typer.echo(f"{len(dataset)} images x {manifest.labels.count} views labelled on {chosen}")
+    certificate, maker = labels.certificate, labels.labeler
+    on = f"{maker.device} in {seconds:.1f} s, {maker.precision}, {maker.batch} views a pass"
+    typer.echo(f"{len(dataset)} images x {labels.count} views labelled on {on}")
     typer.echo(f"storage error: total variation {certificate.mean_tv:.2g} mean, {certificate.max_tv:.2g} max")
     typer.echo(f"wrote {out}")
+
+
+@contextmanager
+def _one_voice(ranks: Ranks) -> Iterator[None]:
+    """Let rank 0 alone say what all ranks raise."""
+    try:
+        yield
+    except LaddError as error:
+        if ranks.leads:
+            raise
+        raise typer.Exit(error.exit_code) from error
+
+
+def _say(sentence: str) -> None:
+    typer.echo(sentence, err=True)
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f'{option} "{value}" is not known. {nearest(value, known)}')
+
+
+def _parse_bytes(text: str | None) -> int | None:
+    """Return the number of bytes that "8G", "500M" or "1000" means."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f'--memory "{text}": found no number of bytes; expected one such as 8G or 500M.')
+    return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
 def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool) -> Grid | Full | Boxes:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ladd_data.cli.codings import choose_coding
-from ladd_data.cli.console import AsJson, Overwrite, print_json, progress_bar
+from ladd_data.cli.codings import choose_coding, print_labels
+from ladd_data.cli.console import AsJson, Overwrite, progress_bar
 from ladd_data.errors import UsageError
 
 
@@ -47,14 +47,5 @@ def reencode(
         manifest = reencode_dataset(
             dataset, coding, out, profile=name, keep=keep, overwrite=overwrite, on_progress=on_progress
         )
-    if manifest.labels is None:
-        return
-    if json:
-        print_json({"written": str(out), "labels": manifest.labels.model_dump(mode="json")})
-        return
-    error = manifest.labels.certificate
-    typer.echo(f"total variation {error.mean_tv:.2g} mean, {error.max_tv:.2g} max")
-    typer.echo(
-        f"KL divergence {error.mean_kl:.2g} mean, {error.max_kl:.2g} max; top-1 agreement {error.top1_agreement:.2%}"
-    )
-    typer.echo(f"wrote {out}")
+    if manifest.labels is not None:
+        print_labels(out, manifest.labels, json=json)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 def train(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to train on.")],
     val: Annotated[str, typer.Option(help="Real test images: digits:test, a folder, an .npz, datasets:NAME:SPLIT.")],
-    model: Annotated[str, typer.Option(help="convnet-d3, convnet-d4 or convnet-d5.")] = "convnet-d3",
-    width: Annotated[int, typer.Option(min=1, help="Channels of each block.")] = 128,
+    model: Annotated[
+        str, typer.Option(help="As --arch of ladd train-labeler, module:factory excepted.")
+    ] = "convnet-d3",
+    width: Annotated[int | None, typer.Option(min=1, help="Channels of a ConvNet's blocks; 128 by default.")] = None,
     recipe: Annotated[
         Literal["ladd", "hard-labels"],
         typer.Option(help="ladd: Eq. 5; hard-labels: the baseline without dense labels."),
@@ -86,13 +88,15 @@ def train(
     _print(results, json)
 
 
-def _network(dataset: Dataset, name: str, width: int) -> Network:
-    from ladd_data.manifest import Network
+def _network(dataset: Dataset, name: str, width: int | None) -> Network:
+    from ladd_data.models import describe_network
 
     images = dataset.manifest.images
     if images.height != images.width:
         raise UsageError(f"the dataset has {images.width}x{images.height} images; networks here take squares.")
-    return Network(name=name, width=width, classes=len(dataset.classes), channels=images.channels, size=images.height)
+    return describe_network(
+        name, width=width, classes=len(dataset.classes), channels=images.channels, size=images.height
+    )
 
 
 def _print(results: Results, as_json: bool) -> None:

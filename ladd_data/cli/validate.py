@@ -40,7 +40,8 @@ def validate(
         for problem in report.problems:
             typer.echo(str(problem))
         more = f" and {report.omitted} more like them" if report.omitted else ""
-        typer.echo(f"{directory}: {len(report.problems)} problems{more} (level {level})")
+        count = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+        typer.echo(f"{directory}: {count}{more} (level {level})")
         typer.echo(f"What to do: {report.advice}")
     if not report.valid:
         raise typer.Exit(1)

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ladd_data.manifest import Certificate
 from ladd_data.types import F32, F64
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSums:
+    """What a meter has added up: views, sums of (TV, KL, agreement), maxima of (TV, KL)."""
+
+    rows: int
+    sums: tuple[float, float, float]
+    largest: tuple[float, float]
 
 
 class CertificateMeter:
@@ -16,6 +27,18 @@ class CertificateMeter:
         self._rows = 0
         self._sums = np.zeros(3)  # TV, KL, agreement
         self._max = np.zeros(2)  # TV, KL
+
+    def sums(self) -> ErrorSums:
+        """Return what was added up so far; `merge` takes it."""
+        tv, kl, agreement = self._sums.tolist()
+        max_tv, max_kl = self._max.tolist()
+        return ErrorSums(self._rows, (tv, kl, agreement), (max_tv, max_kl))
+
+    def merge(self, other: ErrorSums) -> None:
+        """Count what another meter has added up; the order of merging decides the last bits."""
+        self._rows += other.rows
+        self._sums += other.sums
+        self._max = np.maximum(self._max, other.largest)
 
     def add(self, log_probs: F64, stored: F32) -> None:
         """Count a batch.

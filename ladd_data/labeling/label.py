@@ -1,75 +1,52 @@
-"""Give every view of every image a soft label: Algorithm 1 of LADD, batched over images and views."""
+"""Give every view of every image a soft label: Algorithm 1 of LADD, batched over images and views.
+
+First every shard's labels go into a part beside the target (shards.py), by any number of ranks and runs;
+then the manifest and the shards are made of the parts (assemble.py). Which rank or run labelled a shard
+changes none of its bytes.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
-
 from ladd_data.dataset import Dataset
-from ladd_data.digests import Digests
-from ladd_data.encodings.certificate import CertificateMeter
-from ladd_data.encodings.coding import column_types, decode_probs, encode_labels, log_softmax
 from ladd_data.errors import LabelError
-from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.manifest import (
-    Affine,
-    Boxes,
-    Coding,
-    Full,
-    GoldenView,
-    Grid,
-    Labeler,
-    Labels,
-    Manifest,
-    Network,
-    count_views,
-)
-from ladd_data.models.arithmetic import count_flops, full_float32, library_versions
-from ladd_data.pixels import renormalize
-from ladd_data.recipe import Recipe
-from ladd_data.shards.layout import Records, pick, view_columns
-from ladd_data.shards.writer import new_dataset
-from ladd_data.types import F32, U8, Columns
-from ladd_data.views.device import ViewMaker, apply_affine
-from ladd_data.views.geometry import random_box
-from ladd_data.views.golden import digest_view, top_of
-
-ACTIVATION_BYTES = 256 * 2**20
-"""Largest activation of one forward pass; decides how many views go through the labeler together."""
-
-MAX_VIEWS_PER_BATCH = 256
-
-_STORED = {"view_box": np.uint16, "view_flip": np.bool_}
+from ladd_data.files import new_folder
+from ladd_data.labeling.assemble import assemble_shards, describe_labels
+from ladd_data.labeling.average import check_average
+from ladd_data.labeling.journal import Progress
+from ladd_data.labeling.parts import Part, PartFormat
+from ladd_data.labeling.pipeline import LabelPipeline, Member
+from ladd_data.labeling.plan import LabelPlan as LabelPlan
+from ladd_data.labeling.plan import labeler_input as labeler_input
+from ladd_data.labeling.plan import labelled_layout, pipeline_members, state_facts
+from ladd_data.labeling.reading import BoxDraw as BoxDraw
+from ladd_data.labeling.runlog import Work, write_run
+from ladd_data.labeling.shards import ShardLabeler
+from ladd_data.labeling.team import Ranks
+from ladd_data.manifest import Manifest
+from ladd_data.manifest_json import dump_manifest
+from ladd_data.shards.folder import Shard
+from ladd_data.shards.writer import make_parts, plan_dataset, seal_folder
 
 
 @dataclass(frozen=True, slots=True)
-class BoxDraw:
-    """Boxes drawn record by record: sides from `least` to 1 of the image's, by `seed`."""
+class Reports:
+    """What a run tells while it runs, and afterwards.
 
-    seed: int = 0
-    least: float = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class LabelPlan:
-    """What to label with, which views, how to store the result, and where to compute.
-
-    profile: the coding's name, if it has one.
-    boxes: for views of kind `Boxes`, where they lie.
+    on_progress: told (records done, records in all), of this rank.
+    on_note: told a sentence about resuming.
+    run_log: whether meta/run.json says how long it took, and on what; it is in no digest.
     """
 
-    labeler: LoadedLabeler
-    views: Grid | Full | Boxes
-    coding: Coding
-    device: torch.device
-    profile: str | None = None
-    boxes: BoxDraw = BoxDraw()
+    on_progress: Callable[[int, int], None] = lambda done, total: None
+    on_note: Callable[[str], None] = lambda sentence: None
+    run_log: bool = False
 
 
 def label_dataset(
@@ -78,181 +55,175 @@ def label_dataset(
     target: Path,
     *,
     overwrite: bool = False,
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    restart: bool = False,
+    ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
+    reports: Reports = Reports(),
 ) -> Manifest:
     """Write a copy of a dataset with dense labels; its images are copied byte for byte.
 
-    Memory is bounded by a row group, not by the dataset. The target is of the source's
-    edition. The labeler runs in float32 without TF32.
+    Memory is bounded by a batch and a row group, not by the dataset. The target is of the source's edition.
+    A run of several shards that is cut short leaves its finished shards in `.NAME.progress` beside the
+    target; an equal call goes on from there, and the result has the bytes of a run in one go.
 
     Args:
         dataset: where the images come from; earlier dense labels are replaced.
-        plan: labeler (already on the device), views, coding, device.
+        plan: labelers (already on the device), views, coding, device.
         target: the folder to write; appears whole or not at all.
         overwrite: replace the target.
-        on_progress: told (records done, records in all).
+        restart: throw away what an earlier run left.
+        ranks: the processes that share the work; all call this with equal arguments on one file system.
+        reports: who is told what.
 
     Returns:
         The new dataset's manifest.
 
     Raises:
-        LabelError: labeler and dataset do not belong together, or an output is not finite.
-        UsageError: the target exists.
+        LabelError: labelers and dataset do not belong together, an output is not finite, or the source's
+            pixels are not those of its manifest.
+        UsageError: the target exists, or a run of another kind was cut short there.
 
     Source: LADD, Algorithm 1 and Eq. 4.
     """
-    run = _LabelRun(dataset, plan)
-    count = len(dataset)
-    classes = dataset.manifest.classes
-    edition = dataset.folder.edition
-    with new_dataset(target, classes, run.layout, count, edition=edition, overwrite=overwrite) as writer:
-        for _, first, records, pixels in dataset.decoded():
-            writer.add(run.label(first, records, pixels, on_progress), pixels)
-        return writer.finish(run.describe)
+    check_average(plan.coding, len(plan.labelers), plan.average)
+    run = _Run(dataset, plan, target, ranks, reports)
+    ranks.each(run.check)
+    try:
+        with ExitStack() as stack:
+            new = partial(new_folder, target, overwrite=overwrite, after=run.progress.discard)
+            folder = ranks.lead(lambda: stack.enter_context(new()))
+            return run.label(folder, restart=restart)
+    except BaseException:
+        run.keep_or_discard()
+        raise
 
 
-def labeler_input(manifest: Manifest, labeler: LoadedLabeler) -> Affine:
-    """Return the map from a view's 0..255 values to what this labeler was trained on.
+class _Run:
+    """One rank's view of a labeling run."""
 
-    Where dataset and labeler share a normalisation this is the dataset's own map.
+    def __init__(self, dataset: Dataset, plan: LabelPlan, target: Path, ranks: Ranks, reports: Reports) -> None:
+        self.dataset, self.plan, self.ranks, self.reports = dataset, plan, ranks, reports
+        self.layout = labelled_layout(dataset, plan)
+        self.cut = plan_dataset(len(dataset), self.layout)
+        self.form = PartFormat(self.layout.dense)
+        self.progress = Progress(target)
+        self.members: list[Member] = []
+        self.opened = False
+        self.began = time.perf_counter()
 
-    Raises:
-        LabelError: classes, size or channels differ, or the pixels are ZCA-whitened.
-    """
-    description, images = labeler.description, manifest.images
-    if description.classes.names != manifest.classes.names:
-        raise LabelError(_say_classes_differ(description.classes.names, manifest))
-    takes = (description.network.channels, description.network.size, description.network.size)
-    has = (images.channels, images.height, images.width)
-    if takes != has:
-        raise LabelError(
-            f"the labeler takes images of {'x'.join(map(str, takes))} (channels x height x width), the dataset has "
-            f'{"x".join(map(str, has))}. Train one for it: "ladd train-labeler --for DIR".'
-        )
-    if images.normalization is None:
-        raise LabelError("the images are ZCA-whitened: a labeler of natural pictures cannot read them.")
-    if description.normalization == images.normalization:
-        return images.affine
-    return renormalize(images.affine, images.normalization, description.normalization)
+    def check(self) -> None:
+        """Refuse labelers that do not fit."""
+        self.members = pipeline_members(self.dataset.manifest, self.plan.labelers)
 
+    def label(self, folder: Path, *, restart: bool) -> Manifest:
+        """Label what is not labelled yet, and fill the folder."""
+        pipeline = self._open_pipeline(restart=restart)
+        done = self._open_progress(pipeline.batch, restart=restart)
+        self._label_shards(pipeline, done)
+        seconds = time.perf_counter() - self.began
+        manifest, content, stored_bytes = self.ranks.lead(lambda: self._describe(folder, pipeline.batch))
+        shards = self._assemble(folder, content)
+        if self.ranks.leads:
+            seal_folder(folder, manifest, content, self.dataset.folder.edition, shards, stored_bytes)
+            if self.reports.run_log:
+                resumed = sum(len(self.cut.span(number)) for number in done)
+                work = Work(seconds, time.perf_counter() - self.began, len(self.dataset) - resumed, resumed)
+                write_run(folder, manifest, self.plan.device, self.ranks.count, pipeline, work)
+        return manifest
 
-def views_per_batch(network: Network) -> int:
-    """Return how many views one forward pass takes: a pure function of the network.
+    def _open_pipeline(self, *, restart: bool) -> LabelPipeline:
+        """Make the pipeline; the batch that rank 0, or an earlier run that is continued, found is everybody's."""
+        computing, own = self.plan.computing, list[LabelPipeline]()
 
-    A network's last bits may depend on the batch's shape, so the shape depends on nothing else.
-    """
-    largest = network.width * network.size**2 * 4  # bytes of the first block's output, one view
-    return max(1, min(MAX_VIEWS_PER_BATCH, ACTIVATION_BYTES // largest))
+        def open_with(batch: int | None) -> LabelPipeline:
+            return LabelPipeline(self.members, self.plan.views, replace(computing, batch=batch))
 
+        def decide() -> int:
+            free = computing.batch is None and computing.memory is None and not restart
+            recorded = self.progress.recorded().get("batch", "") if free else ""
+            own.append(open_with(int(recorded) if recorded.isdecimal() else computing.batch))
+            return own[0].batch
 
-class _LabelRun:
-    """One labeling run: what stays the same from batch to batch, and what adds up."""
+        batch = self.ranks.lead(decide)
+        return own[0] if own else open_with(batch)
 
-    def __init__(self, dataset: Dataset, plan: LabelPlan) -> None:
-        self.dataset, self.plan = dataset, plan
-        self.affine = labeler_input(dataset.manifest, plan.labeler)
-        images, names = dataset.manifest.images, dataset.manifest.classes.names
-        self.views = count_views(plan.views)
-        soft = {name: kind for name, kind in dataset.folder.layout.dense.items() if name.startswith("soft_")}
-        views = view_columns(plan.views, present=False)
-        columns = soft | views | column_types(plan.coding, self.views, len(names))
-        self.layout = replace(dataset.folder.layout, dense=columns)
-        self.maker = ViewMaker(plan.views, images.height, images.width, plan.device)
-        self.batch = views_per_batch(plan.labeler.description.network)
-        self.meter = CertificateMeter()
-        self.golden: list[GoldenView] = []
+    def _open_progress(self, batch: int, *, restart: bool) -> dict[int, Part]:
+        facts = state_facts(self.dataset, self.plan, batch, self.cut)
+        for other in self.ranks.each(lambda: facts):
+            names = [name for name in facts if facts[name] != other[name]]
+            if names:
+                raise LabelError(f"the ranks differ in {', '.join(names)}: start each with the same call and files.")
+        total = self.cut.shards
+        done = self.ranks.lead(lambda: self.progress.open(facts, total, restart=restart))
+        self.progress.adopt(facts)
+        self.opened = True
+        if done and self.ranks.leads:
+            self.reports.on_note(f"going on where an earlier run was cut short: {len(done)} of {total} shards are done")
+        return done
 
-    def label(self, first: int, records: Records, pixels: U8, on_progress: Callable[[int, int], None]) -> Records:
-        """Return the records with dense labels; `first` is the number of the first one."""
-        images_at_once = max(1, self.batch // self.views)
-        boxes = self._draw_boxes(first, len(records))
-        parts = []
-        for start in range(0, len(records), images_at_once):
-            part = slice(start, start + images_at_once)
-            images = torch.from_numpy(pixels[part]).to(self.plan.device)
-            given = {name: torch.from_numpy(values[part]).to(self.plan.device) for name, values in boxes.items()}
-            views = self.maker(images, view_box=given.get("view_box"), view_flip=given.get("view_flip"))
-            logits = self._forward(views.flatten(0, 1)).reshape(*views.shape[:2], -1).cpu().numpy()
-            encoded = encode_labels(logits, self.plan.coding)
-            probs = decode_probs(encoded, self.plan.coding, logits.shape[-1])
-            self.meter.add(log_softmax(logits)[0], probs)
-            self._note_golden(first + start, records.ids[start : start + len(images)], views, probs)
-            parts.append(encoded)
-            on_progress(first + start + len(images), len(self.dataset))
-        columns = pick(records.dense, ("soft_",))
-        columns |= {name: values.astype(_STORED[name]) for name, values in boxes.items()}
-        columns |= {name: np.concatenate([encoded[name] for encoded in parts]) for name in parts[0]}
-        return Records(records.ids, records.labels, records.images, columns)
+    def _label_shards(self, pipeline: LabelPipeline, done: dict[int, Part]) -> None:
+        """Label this rank's share of what is left."""
+        left = [number for number in range(self.cut.shards) if number not in done]
+        mine = left[self.ranks.rank :: self.ranks.count]
+        total = sum(len(self.cut.span(number)) for number in mine)
+        seen = 0
 
-    def _draw_boxes(self, first: int, count: int) -> Columns:
-        """Return view_box, int64 [count, views, 4], and view_flip, bool [count, views], where views are boxes."""
-        spec, draw, images = self.plan.views, self.plan.boxes, self.dataset.manifest.images
-        if not isinstance(spec, Boxes):
-            return {}
-        drawn = [
-            [random_box(draw.seed, number, view, images.height, images.width, draw.least) for view in range(spec.count)]
-            for number in range(first, first + count)
-        ]
-        box = np.array([[astuple(box) for box, _ in row] for row in drawn], np.int64)
-        flip = np.array([[flip for _, flip in row] for row in drawn], np.bool_)
-        return {"view_box": box, "view_flip": flip} if spec.flip else {"view_box": box}
+        def on_rows(count: int) -> None:
+            nonlocal seen
+            seen += count
+            self.reports.on_progress(seen, total)
 
-    def _forward(self, views: Tensor) -> Tensor:
-        """Return logits [views, classes]; every pass has the same shape, the last one padded."""
-        results = []
-        with torch.no_grad(), full_float32():
-            for part in torch.split(views, self.batch):
-                padded = functional.pad(part, (0, 0, 0, 0, 0, 0, 0, self.batch - len(part)))
-                results.append(self.plan.labeler.network(apply_affine(self.affine, padded))[: len(part)])
-        return torch.cat(results)
+        labeler = ShardLabeler(self.dataset, self.plan, pipeline, self.form, self.progress)
 
-    def _note_golden(self, first: int, ids: list[str], views: Tensor, probs: F32) -> None:
-        """Write down the second view of the first record, the middle of the middle, the last of the last.
+        def work() -> None:
+            try:
+                labeler.run(mine, self.cut, on_rows)
+            except BaseException:
+                if self.ranks.count > 1:
+                    self.progress.stop_others()
+                raise
 
-        The second, because first, middle and last stay in place when rows and columns are exchanged.
-        """
-        count = len(self.dataset)
-        wanted = {count - 1: self.views - 1, count // 2: self.views // 2, 0: min(1, self.views - 1)}
-        for number, view in sorted(wanted.items()):
-            if first <= number < first + len(ids):
-                row = number - first
-                pixels = digest_view(views[row, view].cpu().numpy())
-                top, prob = top_of(probs[row, view])
-                golden = GoldenView(id=ids[row], view=view, pixels=pixels, top_class=top, top_prob=prob)
-                self.golden.append(golden)
+        self.ranks.each(work)
 
-    def describe(self, digests: Digests) -> Manifest:
-        """Return the manifest of the labelled dataset."""
-        old, plan, description = self.dataset.manifest, self.plan, self.plan.labeler.description
-        labeler = Labeler(
-            network=description.network,
-            weights_digest=plan.labeler.digest,
-            input=self.affine,
-            epochs=description.epochs_done,
-            accuracy=description.accuracy,
-            device=plan.device.type,
-            libraries=library_versions(),
-            labeling_flops=count_flops(description.network) * self.views * len(self.dataset),
-            training_flops=description.training_flops,
-        )
-        labels = Labels(
-            views=plan.views,
-            coding=plan.coding,
-            profile=plan.profile,
-            certificate=self.meter.result(),
-            labeler=labeler,
-            golden=tuple(self.golden),
-            digest=digests.labels or "",
-        )
-        recipe = Recipe(loss="ladd", view_reduction="sum", source="LADD Eq. 5")
-        return old.model_copy(update={"labels": labels, "recipe": recipe, "digest": digests.dataset})
+    def _parts(self) -> list[Part]:
+        """Return every part, verified."""
+        found = [self.progress.find(number) for number in range(self.cut.shards)]
+        parts = [part for part in found if part is not None]
+        if len(parts) < len(found):
+            number = found.index(None)
+            raise LabelError(f"{self.progress.path(number)}: changed while it was needed. Run again: it is made anew.")
+        return parts
 
+    def _describe(self, folder: Path, batch: int) -> tuple[Manifest, bytes, int]:
+        """Return the manifest, its bytes, and the bytes of all records in memory; make the dataset's folders."""
+        parts = self._parts()
+        try:
+            manifest = describe_labels(self.dataset, self.plan, batch, parts, self.form, self.progress)
+        except LabelError:
+            self.progress.discard()
+            raise
+        content = dump_manifest(manifest)
+        self.progress.note_result(content)
+        make_parts(folder)
+        return manifest, content, sum(part.stored_bytes for part in parts)
 
-def _say_classes_differ(names: tuple[str, ...], manifest: Manifest) -> str:
-    wanted = manifest.classes.names
-    pairs = enumerate(zip(names, wanted, strict=False))
-    first = next((f'number {i} is "{a}" there and "{b}" here' for i, (a, b) in pairs if a != b), "")
-    return (
-        f"the labeler has {len(names)} classes, the dataset {len(wanted)}; {first or 'their numbers differ'}. "
-        'Train one in this order: "ladd train-labeler --for DIR".'
-    )
+    def _assemble(self, folder: Path, content: bytes) -> list[Shard]:
+        """Write all shards, each rank its share, and return their lines in order."""
+        numbers = range(self.cut.shards)
+
+        def work() -> list[Shard]:
+            mine = numbers[self.ranks.rank :: self.ranks.count]
+            return assemble_shards(self.dataset, folder, self.layout, self.cut, mine, self.progress, content)
+
+        by_rank = self.ranks.each(work)
+        return [by_rank[number % self.ranks.count][number // self.ranks.count] for number in numbers]
+
+    def keep_or_discard(self) -> None:
+        """Keep finished shards for the next call; a run of a single shard leaves nothing behind."""
+        if not self.ranks.leads or not self.opened or not self.progress.folder.exists():
+            return
+        done = self.progress.count()
+        if self.cut.shards == 1 or not done:
+            self.progress.discard()
+        else:
+            kept = f"{done} of {self.cut.shards} shards are finished and kept in {self.progress.folder}"
+            self.reports.on_note(f"{kept}: the same call goes on from there")

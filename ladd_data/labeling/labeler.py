@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +20,8 @@ from torch import Tensor, nn
 
 from ladd_data.errors import LabelError, UsageError
 from ladd_data.files import write_atomically
-from ladd_data.manifest import Classes, Network, Normalization, Share
-from ladd_data.models import build_network
+from ladd_data.manifest import Classes, Digest, Network, NonNegative, Normalization, Share
+from ladd_data.models import build_network, is_code, sketch_network
 
 HEADER_KEY = "ladd_labeler"
 
@@ -49,10 +50,17 @@ class LabelerDescription(BaseModel):
     classes: Classes
     normalization: Normalization
     training: TrainingRecord | None = None
+    training_images: Annotated[int, Field(ge=1)] | None = None
+    training_digest: Digest | None = Field(default=None, description="Over the decoded training pictures and labels.")
     epochs_done: Annotated[int, Field(ge=0)]
     accuracy: Share | None = Field(default=None, description="On held-out real images, at this epoch.")
     history: tuple[Share, ...] = Field(default=(), description="Held-out accuracy after each epoch.")
-    training_flops: Annotated[int, Field(ge=0)] | None = None
+    training_flops: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Forward and backward passes so far; a multiply and an add count as two."
+    )
+    training_seconds: NonNegative | None = Field(default=None, description="Wall time so far, evaluation included.")
+    training_device: str | None = Field(default=None, description="As cpu or cuda (NVIDIA H200).")
+    ranks: Annotated[int, Field(ge=1)] = Field(default=1, description="Processes that shared each batch.")
     libraries: dict[str, str] = Field(default_factory=dict)
 
 
@@ -67,18 +75,65 @@ class LoadedLabeler:
 
 def save_labeler(path: Path, network: nn.Module, description: LabelerDescription) -> str:
     """Write a labeler atomically and return the digest of its weights."""
-    weights = {name: value.detach().to("cpu").contiguous() for name, value in network.state_dict().items()}
+    weights = copy_to_cpu(network.state_dict())
     write_atomically(path, save(weights, metadata={HEADER_KEY: description.model_dump_json()}))
     return digest_weights(weights)
 
 
-def load_labeler(path: Path, device: torch.device | str = "cpu") -> LoadedLabeler:
+def load_labeler(path: Path, device: torch.device | str = "cpu", *, network: str | None = None) -> LoadedLabeler:
     """Open a labeler.
 
+    Args:
+        path: the .safetensors file.
+        device: where the network shall be.
+        network: the network's name, said again. Needed where it is a `module:factory`: the file alone does not
+            make that module be imported.
+
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or it needs code that `network` does not name.
         LabelError: not a labeler, damaged, of another shape than it says, or with weights that are not finite.
     """
+    description, weights = _read(path)
+    name = description.network.name
+    if network is not None and network != name:
+        raise UsageError(f'{path}: its network is {name}, not "{network}".')
+    if is_code(name) and network is None:
+        raise UsageError(
+            f"{path}: its network is {name}, code outside this package, which a file does not make run. "
+            f'If you trust that code, name it yourself: "--arch {name}", or load_labeler(..., network="{name}").'
+        )
+    try:
+        sketch = sketch_network(description.network, allow_code=True)
+        _refuse_other_shapes(sketch.state_dict(), weights)  # before memory is taken for what the description claims
+        module = build_network(description.network, allow_code=True)
+        module.load_state_dict(weights)
+    except UsageError as error:
+        raise LabelError(f"{path}: {error}") from error
+    except (RuntimeError, ValueError) as error:
+        raise LabelError(f"{path}: the weights do not fit {name}: {error}") from error
+    for tensor, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise LabelError(f"{path}: weights {tensor} hold NaN or infinity. Train again, with a smaller --lr.")
+    return LoadedLabeler(module.to(device).eval(), description, digest_weights(weights))
+
+
+def copy_to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies in main memory, none of which shares memory with another: what safetensors can write."""
+    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def digest_weights(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, dtypes, shapes and little-endian values, in name order."""
+    state = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        head = json.dumps([name, str(value.dtype).removeprefix("torch."), list(value.shape)])
+        state.update(head.encode() + b"\n")
+        state.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
+
+
+def _read(path: Path) -> tuple[LabelerDescription, dict[str, Tensor]]:
     if not path.is_file():
         raise UsageError(f'{path}: no such file. "ladd train-labeler" makes one.')
     try:
@@ -90,24 +145,15 @@ def load_labeler(path: Path, device: torch.device | str = "cpu") -> LoadedLabele
     if header is None:
         raise LabelError(f'{path}: weights without a description (header key "{HEADER_KEY}"); not a ladd labeler.')
     try:
-        description = LabelerDescription.model_validate_json(header)
-        network = build_network(description.network)
-        network.load_state_dict(weights)
+        return LabelerDescription.model_validate_json(header), weights
     except ValidationError as error:
-        raise LabelError(f"{path}: found a description that does not fit: {error.errors()[0]['msg']}.") from error
-    except RuntimeError as error:
-        raise LabelError(f"{path}: the weights do not fit {description.network.name}: {error}") from error
-    bad = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise LabelError(f"{path}: weights {bad[0]} hold NaN or infinity. Train again, with a smaller --lr.")
-    return LoadedLabeler(network.to(device).eval(), description, digest_weights(weights))
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        raise LabelError(f"{path}: found a description that does not fit: {where}: {first['msg']}.") from error
 
 
-def digest_weights(weights: dict[str, Tensor]) -> str:
-    """Return the SHA-256 over names, dtypes, shapes and little-endian values, in name order."""
-    state = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].cpu().contiguous()
-        head = json.dumps([name, str(value.dtype).removeprefix("torch."), list(value.shape)])
-        state.update(head.encode() + b"\n" + value.numpy().tobytes())
-    return state.hexdigest()
+def _refuse_other_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    for name in sorted(wanted.keys() | found.keys()):
+        needs, has = ("absent" if name not in side else str(list(side[name].shape)) for side in (wanted, found))
+        if needs != has:
+            raise ValueError(f"{name} is {has}, expected {needs}")

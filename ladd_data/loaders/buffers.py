@@ -25,6 +25,9 @@ class Buffers:
         self._shape, self._dtype = shape, dtype
         self._kept: list[tuple[Array, weakref.ref[Array]]] = []
 
+    def __reduce__(self) -> tuple[type[Buffers], tuple[tuple[int, ...], np.dtype[np.generic]]]:
+        return Buffers, (self._shape, self._dtype)  # memory is not sent to other processes
+
     def lend(self, rows: int) -> Array:
         """Return an array [rows, *shape] of any content; it is lent until it and all that looks at it are gone."""
         for number, (memory, lent) in enumerate(self._kept):

@@ -171,6 +171,10 @@ def _check_leaving(make: MakeLoader) -> None:
         break
     _require(threading.active_count() <= threads, "a thread stayed after a pass was left")
     _require(_numbers(loader) == _numbers(_new(make, 1)), "after leaving a pass its epoch does not begin anew")
+    loader, whole = _new(make, 1), _new(make, 1)
+    first = [number for _, batch in zip(range(len(loader)), loader, strict=False) for number in _counted(batch)]
+    passes = [first, _numbers(loader)]
+    _require(passes == [_numbers(whole), _numbers(whole)], "a pass left after its last batch begins anew")
 
 
 def _check_views(make: MakeLoader, dataset: Truth) -> None:

@@ -30,8 +30,8 @@ class Placement:
 class Loader(ABC):
     """Yields batches, epoch by epoch; subclasses say how the records of a step are had.
 
-    A pass that is finished moves on to the next epoch; a pass that is left early begins its epoch anew,
-    unless `load_state_dict` was called in between.
+    A pass whose last batch was handed out is followed by the next epoch; one that is left earlier begins its
+    epoch anew, unless `load_state_dict` was called in between.
     """
 
     def __init__(self, schedule: Schedule, digest: str, placement: Placement) -> None:
@@ -58,12 +58,14 @@ class Loader(ABC):
         """Choose the epoch of the next pass; where a state was loaded, its own epoch keeps its position."""
         require_int("epoch", epoch, 0)
         if epoch != self._epoch:
-            self._epoch, self._done, self._begin = epoch, 0, 0
+            self._begin = 0
+        self._epoch, self._done = epoch, self._begin
 
     def __iter__(self) -> Iterator[Batch]:
         """Go through what is left of the epoch."""
-        epoch, begin = self._epoch, self._begin
-        self._done, self._begin = begin, 0
+        begin = self._begin
+        epoch = self._epoch if begin else self.schedule.settle(self._epoch, self._done)[0]
+        self._epoch, self._done, self._begin = epoch, begin, 0
         stops = self.schedule.walk(epoch, begin)
         with closing(self._batches(self.schedule.walk(epoch, begin))) as batches:
             for slots, batch in zip(stops, batches, strict=True):

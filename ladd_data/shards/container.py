@@ -100,7 +100,7 @@ class ShardWriter(ABC):
         for index in range(self._plan.shards):
             meta = {
                 "spec_version": content["spec_version"],
-                "shard": {"index": index, "count": self._plan.shards},
+                "shard": self._plan.place(index),
                 "manifest_sha256": digest,
                 "manifest": content,
             }
@@ -143,7 +143,7 @@ class ShardWriter(ABC):
             parts.append(head)
             missing -= len(head)
         self._waiting -= rows
-        return _join(parts)
+        return join_records(parts)
 
 
 class Container(Protocol):
@@ -184,7 +184,8 @@ def compact_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _join(parts: list[Records]) -> Records:
+def join_records(parts: list[Records]) -> Records:
+    """Return several groups of records as one, in order."""
     if len(parts) == 1:
         return parts[0]
     dense = {name: np.concatenate([part.dense[name] for part in parts]) for name in parts[0].dense}

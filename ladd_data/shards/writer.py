@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
 from ladd_data.shards.images import PixelImages, decode_image, digest_image
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.plan import plan_shards
+from ladd_data.shards.plan import ShardPlan, plan_shards
 from ladd_data.types import U8, Edition
 
 
@@ -28,13 +28,13 @@ class DatasetWriter:
 
     def __init__(self, folder: Path, classes: Classes, layout: Layout, count: int, edition: Edition) -> None:
         """Plan the shards inside an empty folder."""
-        for name in ("data", "meta"):
-            (folder / name).mkdir()
+        make_parts(folder)
         self._folder, self._layout, self._edition = folder, layout, edition
         self._container = find_container(edition)
+        self._plan = plan_shards(count, layout.record_bytes)
         self._digests = DigestMeter(classes)
         self._bytes = 0
-        self.shards: ShardWriter = self._container.open_writer(folder, layout, plan_shards(count, layout.record_bytes))
+        self.shards: ShardWriter = self._container.open_writer(folder, layout, self._plan)
 
     def add(self, records: Records, pixels: U8 | None, digests: Sequence[str] | None = None) -> None:
         """Append records.
@@ -73,16 +73,68 @@ class DatasetWriter:
 
     def seal(self, manifest: Manifest, content: bytes) -> None:
         """Write footers, meta/ and the card; `content` is the manifest as it goes to disk, byte for byte."""
-        shards = [self._describe(index, path) for index, path in enumerate(self.shards.close(content))]
-        write_synced(self._folder / MANIFEST_PATH, content)
-        write_synced(self._folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, self._edition, shards))
-        card = write_card(manifest, self._edition, self._bytes, sum(shard.bytes for shard in shards))
-        write_synced(self._folder / CARD_PATH, card.encode())
+        paths = self.shards.close(content)
+        shards = [_describe(self._folder, self.shards, index, path, self._plan) for index, path in enumerate(paths)]
+        seal_folder(self._folder, manifest, content, self._edition, shards, self._bytes)
 
-    def _describe(self, index: int, path: str) -> Shard:
-        file = self._folder / path
-        rows = self._container.read_footer(file).rows
-        return Shard(path=path, bytes=file.stat().st_size, sha256=self.shards.digest(index), rows=rows)
+
+def plan_dataset(count: int, layout: Layout) -> ShardPlan:
+    """Return the one cut of `count` records of a layout into shards."""
+    return plan_shards(count, layout.record_bytes)
+
+
+def make_parts(folder: Path) -> None:
+    """Make the folders inside an empty dataset folder."""
+    for name in ("data", "meta"):
+        (folder / name).mkdir()
+
+
+def write_shard(
+    folder: Path, edition: Edition, layout: Layout, plan: ShardPlan, records: Iterable[Records], content: bytes
+) -> Shard:
+    """Write one shard into a dataset folder, complete, and return its line of the shard list.
+
+    Args:
+        folder: has its `data` folder.
+        edition: what the shard is.
+        layout: the columns.
+        plan: of this shard alone (`ShardPlan.only`).
+        records: all of its records, in order, in pieces of any size.
+        content: the bytes of meta/ladd.json.
+    """
+    container = find_container(edition)
+    writer = container.open_writer(folder, layout, plan)
+    try:
+        for piece in records:
+            writer.add(piece)
+        (path,) = writer.close(content)
+    except BaseException:
+        writer.abort()
+        raise
+    return _describe(folder, writer, 0, path, plan)
+
+
+def seal_folder(
+    folder: Path, manifest: Manifest, content: bytes, edition: Edition, shards: list[Shard], stored_bytes: int
+) -> None:
+    """Write meta/ and the card beside finished shards.
+
+    Args:
+        folder: the dataset folder.
+        manifest: what it says of itself.
+        content: the same as it goes to disk, byte for byte.
+        edition: what the shards are.
+        shards: their lines of the shard list, in order.
+        stored_bytes: of images and label columns in memory, for the card.
+    """
+    write_synced(folder / MANIFEST_PATH, content)
+    write_synced(folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, edition, shards))
+    card = write_card(manifest, edition, stored_bytes, sum(shard.bytes for shard in shards))
+    write_synced(folder / CARD_PATH, card.encode())
+
+
+def _describe(folder: Path, writer: ShardWriter, index: int, path: str, plan: ShardPlan) -> Shard:
+    return Shard(path=path, bytes=(folder / path).stat().st_size, sha256=writer.digest(index), rows=plan.rows(index))
 
 
 @contextmanager

@@ -153,7 +153,8 @@ class RecordCheck:
             return
         label = probs[golden.view]
         top, prob = int(label.argmax()), float(label[golden.top_class])
-        if not abs(prob - golden.top_prob) <= GOLDEN_PROB_TOLERANCE:
+        sure = abs(prob - golden.top_prob) <= GOLDEN_PROB_TOLERANCE and label[top] - prob <= GOLDEN_PROB_TOLERANCE
+        if not sure:
             found = f"class {top} on top and {prob:.4f} for class {golden.top_class} in view {golden.view}"
             others = np.flatnonzero(np.abs(probs[:, golden.top_class] - golden.top_prob) <= GOLDEN_PROB_TOLERANCE)
             if len(others) == 1:

@@ -58,13 +58,12 @@ def _check_certificate(labels: Labels) -> Iterator[Problem]:
 
 
 def _check_labeler(labels: Labels) -> Iterator[Problem]:
-    labeler = labels.labeler
-    if labeler is None:
-        return
-    counts = {len(labeler.input.scale), len(labeler.input.offset)}
-    if counts != {labeler.network.channels}:
-        found = f"a map of {len(labeler.input.scale)} and {len(labeler.input.offset)} channels"
-        yield _bad("LADD-036", "labels.labeler.input", found, f"{labeler.network.channels}, as the network takes")
+    for number, labeler in enumerate(labels.labelers):
+        where = f"labels.ensemble.others.{number - 1}.input" if number else "labels.labeler.input"
+        counts = {len(labeler.input.scale), len(labeler.input.offset)}
+        if counts != {labeler.network.channels}:
+            found = f"a map of {len(labeler.input.scale)} and {len(labeler.input.offset)} channels"
+            yield _bad("LADD-036", where, found, f"{labeler.network.channels}, as the network takes")
 
 
 def _bad(clause: str, field: str, found: str, expected: str) -> Problem:

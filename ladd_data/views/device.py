@@ -36,6 +36,8 @@ class ViewMaker:
         self._grid = boxes(spec, height, width) if isinstance(spec, Grid) else ()
         self._exact = isinstance(spec, Grid) and is_exact_in_float32(spec, height, width)
         self._positions = [_positions(size, device) for size in (height, width)]
+        rows = [[box.y, box.x, box.height, box.width] for box in self._grid]
+        self._rows = torch.tensor(rows, dtype=torch.int64, device=device)  # copied once, not once a view
 
     def __call__(
         self,
@@ -89,9 +91,7 @@ class ViewMaker:
         """Return int64 [batch, 4]: y, x, height, width of one view of each image."""
         if view_box is not None:
             return view_box[:, view].to(torch.int64)
-        box = self._grid[view]
-        row = torch.tensor([box.y, box.x, box.height, box.width], dtype=torch.int64, device=images.device)
-        return row.expand(len(images), 4)
+        return self._rows[view].expand(len(images), 4)
 
     def _resize(self, pixels: Tensor, box: Box) -> Tensor:
         crop = pixels[:, :, box.y : box.y + box.height, box.x : box.x + box.width]
