@@ -228,6 +228,7 @@ Shared machines make single numbers unsure: believe differences above a factor o
   widens them to float32). With many classes that is most of what ours cost.
 - **First pass**: after the first batch of a fresh process, at most `--seconds`; ours checks checksums in it.
   **Later passes** are had only by what finished the first in time; elsewhere `limit / this` is of the first pass.
+- CPU time is had in ticks of 10 ms: first passes over few records, of forms that are fast, are rough.
 - **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
   any cache (ours, or that of `datasets`) was filled.
 - **Memory**: peak of anonymous and shared memory of all processes, above what there was after the

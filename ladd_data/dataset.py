@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.layout import Records, pick
-from ladd_data.types import I64, U8, Array, Columns, DenseSpace, Record
+from ladd_data.types import I64, U8, Array, Arrays, Columns, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.geometry import lies_inside
 from ladd_data.views.mosaics import take_apart
@@ -63,20 +62,6 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
     elif problems := check_files(folder, verify=False):
         raise DatasetError(problems)
     return Dataset(folder, unverified=vouched)
-
-
-@dataclass(frozen=True, slots=True)
-class Arrays:
-    """A whole dataset, decoded.
-
-    ids: names; images: uint8 [records, channels, height, width]; labels: int64 [records];
-    dense: label columns (dense_*, view_*, soft_*) as name -> array as stored.
-    """
-
-    ids: list[str]
-    images: U8
-    labels: I64
-    dense: Columns
 
 
 class Dataset:
@@ -244,10 +229,7 @@ class Dataset:
         """Return a `torch.utils.data.Dataset` of single records, for code that is built on torch's DataLoader.
 
         It reads the user's cache, filled here if need be, so that workers, forked or spawned, share one copy.
-        Take `DataLoader(data, batch_size=256, shuffle=True, collate_fn=ladd_data.collate)`, which yields `Batch`.
-
-        Args:
-            space: what dense labels become; always float32.
+        `DataLoader(data, 256, shuffle=True, collate_fn=ladd_data.collate)` yields `Batch`; `space` is as in `loader`.
 
         Raises:
             UsageError: the space cannot be had from what is stored.

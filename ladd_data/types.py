@@ -67,6 +67,20 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrays:
+    """A whole dataset, decoded.
+
+    ids: names; images: uint8 [records, channels, height, width]; labels: int64 [records];
+    dense: label columns (dense_*, view_*, soft_*) as name -> array as stored.
+    """
+
+    ids: list[str]
+    images: U8
+    labels: I64
+    dense: Columns
+
+
+@dataclass(frozen=True, slots=True)
 class Views:
     """Views of a batch, all or some, as `Batch.views` cuts them.
 
