@@ -146,6 +146,15 @@ def test_installed_converters_are_the_declared_ones_and_every_file_has_one() -> 
 
     assert installed == declared, "entry points are stale: run `pip install -e .` again"
     files = {path.stem for path in (ROOT / "converters" / "ladd_converters").glob("*.py")}
-    shared = {"__init__", "class_folders", "class_labels", "dc_results", "pairs", "run_tensors", "torch_files"}
+    shared = {
+        "__init__",
+        "class_folders",
+        "class_labels",
+        "dc_results",
+        "hub_files",
+        "pairs",
+        "run_tensors",
+        "torch_files",
+    }
     shared |= {"trajectory_files", "trajectory_runs", "whitening"}
     assert files - {value.split(":")[0].split(".")[1] for value in declared.values()} == shared

@@ -255,3 +255,12 @@ def test_pictures_beside_the_result_are_not_read_and_the_question_knows_the_name
     assert described.files == (path,)
     assert [(ask.option, ask.example) for ask in described.asks] == [("--dataset", "cifar10")]
     assert CLASS_LISTS["cifar10"] == read(DC, tmp_path, Answers(dataset="cifar10")).classes
+
+
+def test_a_result_of_glad_asks_for_a_dataset_that_is_known(tmp_path: Path) -> None:
+    path = save_result(tmp_path, "res_MTT_imagenet-birds_ConvNet_1ipc.pt")
+
+    (ask,) = DC.describe(path).asks
+
+    assert (ask.option, ask.example) == ("--dataset", "imagenet-birds")
+    assert fill_in(DC, Answers(dataset=ask.example)).classes == CLASS_LISTS["imagesquawk"]

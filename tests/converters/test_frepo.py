@@ -173,3 +173,21 @@ def test_a_malicious_file_is_refused_and_nothing_runs(
 def test_the_recipe_counts_steps_by_images() -> None:
     assert (recipe_for(10).epochs, recipe_for(100).epochs, recipe_for(1000).epochs) == (1000, 2000, 5000)
     assert recipe_for(7).epochs is None
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"<!DOCTYPE html>", "a web page"), (b"version https://git-lfs", "a Git-LFS pointer"), (b"", "an empty file")],
+)
+def test_what_a_failed_download_left_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    run = save_step(tmp_path / "run")
+    (run / "np/step000005.npz").write_bytes(data)
+
+    assert words in str(refusal(FREPO, run, WHITENED))
+
+
+def test_the_question_is_for_the_names_where_no_list_is_known(tmp_path: Path) -> None:
+    known = FREPO.describe(save_step(tmp_path / "a", of="tiny_imagenet")).asks[0]
+    other = FREPO.describe(save_step(tmp_path / "b", of="imagewoof")).asks[0]
+
+    assert (known.option, known.example, other.option) == ("--dataset", "tinyimagenet", "--classes")

@@ -12,7 +12,7 @@ import pytest
 from ladd_converters.hub import HubConverter
 from making_pictures import picture_bytes, refusal, write_picture
 
-from ladd_data import Answers, Classes, UsageError
+from ladd_data import Answers, Classes, ConvertError, UsageError
 from ladd_data.presets import NORMALIZATIONS
 from ladd_data.testing import check_converter
 
@@ -200,3 +200,29 @@ def test_only_what_is_a_dataset_with_images_is_recognised(tmp_path: Path) -> Non
 def test_our_own_dataset_is_not_converted_again(tmp_path: Path, unlabelled: Path) -> None:
     assert CONVERTER.detect(unlabelled) is None
     assert "already" in refusal(CONVERTER, unlabelled, answers(), tmp_path)
+
+
+def test_several_configurations_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "hub" / name).mkdir(parents=True)
+        make().to_parquet(tmp_path / "hub" / name / "train.parquet")
+    files = "".join(f"- config_name: {name}\n  data_files: {name}/*.parquet\n" for name in ("one", "two"))
+    (tmp_path / "hub/README.md").write_text(f"---\nconfigs:\n{files}---\n")
+
+    with pytest.raises(UsageError, match=r"one, two.*save_to_disk\('DIR'\)"):
+        CONVERTER.read(tmp_path / "hub", answers())
+
+
+def test_a_pointer_called_parquet_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+
+    with pytest.raises(ConvertError, match="a Git-LFS pointer"):
+        CONVERTER.read(tmp_path, answers())
+
+
+def test_numbers_without_names_are_asked_for(tmp_path: Path) -> None:
+    numbers = make(kind_of_label=datasets.Value("int64")).remove_columns("caption")
+
+    asks = CONVERTER.describe(save(tmp_path / "saved", numbers)).asks
+
+    assert [ask.option for ask in asks] == ["--classes", "--normalization"]

@@ -203,3 +203,10 @@ def test_genuine_folders_of_photographs_are_recognised_and_refused_for_their_siz
 @pytest.mark.parametrize("run", ["sre2l", "rded", "gvbsm", "lpld", "idc", "frepo", "dc", "mtt"])
 def test_genuine_runs_of_other_programs_are_not_taken(run: str) -> None:
     assert CONVERTER.detect(UPSTREAM / run) is None
+
+
+def test_a_run_of_lpld_with_steps_is_left_to_its_converter(tmp_path: Path) -> None:
+    for folder in ("new000", "new001", "new000_it0500"):
+        write_picture(tmp_path / folder / f"class{folder[3:6]}_id000.jpg")
+
+    assert CONVERTER.detect(tmp_path) is None

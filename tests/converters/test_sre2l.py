@@ -345,3 +345,18 @@ def test_nothing_to_read_is_said(tmp_path: Path) -> None:
         CONVERTER.read(tmp_path / "pictures", Answers(classes=classes, normalization=IMAGENET))
     with pytest.raises(UsageError, match="no such folder"):
         CONVERTER.read(tmp_path / "missing", Answers(classes=classes, normalization=IMAGENET))
+
+
+@pytest.mark.parametrize(("folders", "example"), [(10, "cifar10"), (100, "cifar100"), (200, "tinyimagenet")])
+def test_the_example_to_start_from_fits_the_number_of_folders(tmp_path: Path, folders: int, example: str) -> None:
+    for number in range(folders):
+        write_picture(tmp_path / f"run/new{number:03d}/class{number:03d}_id000.jpg")
+
+    assert [ask.example for ask in CONVERTER.describe(tmp_path / "run").asks] == [example]
+
+
+def test_the_example_knows_imagenettes_indices(tmp_path: Path) -> None:
+    for number in imagenet_indices(CLASS_LISTS["imagenette"]) or ():
+        write_picture(tmp_path / f"run/new{number:03d}/class{number:03d}_id000.jpg")
+
+    assert [ask.example for ask in CONVERTER.describe(tmp_path / "run").asks] == ["imagenette"]

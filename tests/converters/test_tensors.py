@@ -223,3 +223,27 @@ def test_a_path_without_a_pair_says_what_is_expected(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "weights.pt", tmp_path / "missing"):
         assert isinstance(refusal(TENSORS, path, HAND), UsageError)
     assert TENSORS.detect(save_run(tmp_path / "run")) is None
+
+
+@pytest.mark.parametrize("name", ["both.npz", "images.npy"])
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"<html>", "a web page"), (b"version https://git-lfs", "a Git-LFS pointer")]
+)
+def test_what_a_failed_download_left_is_named(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    np.save(tmp_path / "labels.npy", LABELS.numpy())
+
+    path = tmp_path / name if name.endswith("npz") else tmp_path
+    error = refusal(TENSORS, path, HAND)
+
+    assert words in str(error) and error.exit_code == 1
+
+
+def test_cifar100_is_named_with_its_convention() -> None:
+    wanted = {name: preset.normalization for name, preset in TENSORS.datasets.items() if preset.classes == "cifar100"}
+
+    assert wanted == {
+        "cifar100-mtt": "cifar10",
+        "cifar100-dc": "cifar100-dc",
+        "cifar100-gvbsm": "cifar100-gvbsm",
+    }
