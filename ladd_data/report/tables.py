@@ -81,15 +81,16 @@ def write_ledger(ledger: Ledger) -> Markup:
     rows = [
         element(
             "tr",
-            element("th", name, element("span", f" {note}", class_="note"), scope="row"),
+            element("th", name, scope="row"),
             *(
                 element("td", size_of(size), class_="figure", title=f"{size:,} bytes")
                 for size in (part.images, part.dense_labels)
             ),
             element("td", _bar(min(1.0, part.overhead), "other"), " ", element("span", percent(part.overhead), class_="figure")),
         )
-        for name, note, part in counted
+        for name, _, part in counted
     ]
+    notes = "; ".join(f"{name.lower()}: {note}" for name, note, _ in counted)
     work = [f"All files together: {size_of(ledger.files)}, of which {size_of(ledger.metadata)} metadata."]
     if ledger.labeling_flops is not None:
         work.append(f"Labeling took {ledger.labeling_flops / 1e15:.3g} PFLOPs")
@@ -99,6 +100,7 @@ def write_ledger(ledger: Ledger) -> Markup:
         "section",
         element("h2", "What it costs", id="ledger"),
         _table(["Counted", "Images", "Dense labels", "Labels / images"], rows, "ledger"),
+        element("p", f"{notes[0].upper()}{notes[1:]}.", class_="quiet"),
         element("p", " ".join(work), class_="quiet"),
         aria_labelledby="ledger",
     )
