@@ -162,5 +162,7 @@ def _title_of(block: str) -> str:
 def _footer(digest: str) -> Markup:
     return element(
         "footer",
-        element("p", "Written by ", element("code", "ladd view"), f" from dataset {digest[:12]}. One file, no network."),
+        element(
+            "p", "Written by ", element("code", "ladd view"), f" from dataset {digest[:12]}. One file, no network."
+        ),
     )

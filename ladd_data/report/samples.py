@@ -69,10 +69,10 @@ def write_data(manifest: Manifest, gathered: Gathered, shared: BoxList | None) -
 
 def _write_row(manifest: Manifest, gathered: Gathered, label: int, shown: list[tuple[int, Shown]]) -> Markup:
     name, count = manifest.classes.names[label], int(gathered.counts[label])
-    said = f"{count:,}" if len(shown) == count else f"{len(shown)} of {count:,}"
+    said = None if len(shown) == count else element("span", f"{len(shown)} of {count:,}", class_="count")
     return element(
         "div",
-        element("h3", element("span", name, class_="name", title=name), " ", element("span", said, class_="count")),
+        element("h3", element("span", name, class_="name", title=name), " ", said),
         element("div", *(_write_thumb(manifest, number, one, name) for number, one in shown), class_="thumbs"),
         class_="class",
     )
@@ -90,7 +90,8 @@ def _write_thumb(manifest: Manifest, number: int, one: Shown, name: str) -> Mark
     )
     if not one.labels:
         return element("span", picture, class_="thumb")
-    return element("button", picture, type="button", class_="thumb", data_record=number, tabindex=0 if not number else -1)
+    reach = 0 if number == 0 else -1  # one stop for the tab key; arrow keys move on
+    return element("button", picture, type="button", class_="thumb", tabindex=reach)
 
 
 def _write_inspector(manifest: Manifest, sharp: str) -> Markup:
@@ -115,7 +116,8 @@ def _write_inspector(manifest: Manifest, sharp: str) -> Markup:
         data_columns=columns if 1 < columns <= MAX_COLUMNS else None,
     )
     bars = [
-        element("li", *(element("span", class_=part) for part in ("who", "track", "much"))) for _ in range(TOP + 2)
+        element("li", *(element("span", class_=part) for part in ("who", "track", "much")))
+        for _ in range(min(TOP + 2, len(manifest.classes.names)))
     ]
     kind = f"Each square is a view: {say_view_kind(labels)}. " if labels is not None else ""
     return element(
@@ -124,7 +126,7 @@ def _write_inspector(manifest: Manifest, sharp: str) -> Markup:
         element("div", stage, views, class_="look"),
         element("p", id="said", class_="said", role="status"),
         element("ol", *bars, id="bars"),
-        element("p", kind, "The darker, the more of its label goes to the hard class.", class_="quiet legend"),
+        element("p", kind, "The more orange, the more of its label goes to the hard class.", class_="quiet legend"),
         element("noscript", element("p", "The rectangles and bars of views need JavaScript; all else is here.")),
         id="inspector",
         class_="card",

@@ -11,7 +11,7 @@ from ladd_data.ledger import Counted, Ledger
 from ladd_data.manifest import Manifest
 from ladd_data.report.gather import Gathered, LabelStatistics
 from ladd_data.report.markup import Child, Markup, element
-from ladd_data.report.words import percent, size_of
+from ladd_data.report.words import flops, percent, size_of
 
 MAX_ROWS = 2000
 """Classes, or source files, in a table."""
@@ -86,15 +86,20 @@ def write_ledger(ledger: Ledger) -> Markup:
                 element("td", size_of(size), class_="figure", title=f"{size:,} bytes")
                 for size in (part.images, part.dense_labels)
             ),
-            element("td", _bar(min(1.0, part.overhead), "other"), " ", element("span", percent(part.overhead), class_="figure")),
+            element(
+                "td",
+                _bar(min(1.0, part.overhead), "other"),
+                " ",
+                element("span", percent(part.overhead), class_="figure"),
+            ),
         )
         for name, _, part in counted
     ]
     notes = "; ".join(f"{name.lower()}: {note}" for name, note, _ in counted)
     work = [f"All files together: {size_of(ledger.files)}, of which {size_of(ledger.metadata)} metadata."]
     if ledger.labeling_flops is not None:
-        work.append(f"Labeling took {ledger.labeling_flops / 1e15:.3g} PFLOPs")
-        training = f", training the labeler {ledger.training_flops / 1e15:.3g}" if ledger.training_flops else ""
+        work.append(f"Labeling took {flops(ledger.labeling_flops)}")
+        training = f", training the labeler {flops(ledger.training_flops)}" if ledger.training_flops else ""
         work[-1] += training + "."
     return element(
         "section",

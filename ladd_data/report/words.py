@@ -68,7 +68,9 @@ def say_trust(manifest: Manifest, level: Level, records: int) -> list[Statement]
     asserted, found = ", ".join(made.asserted) or "nothing", ", ".join(made.read) or "nothing"
     said.append(("look" if made.asserted else "fact", "Said by a person", f"{asserted}. Read from files: {found}."))
     if manifest.images.whitening == "zca":
-        said.append(("look", "Whitening", "The images are ZCA-whitened: a network has to see whitened images in tests."))
+        said.append(
+            ("look", "Whitening", "The images are ZCA-whitened: a network has to see whitened images in tests.")
+        )
     if manifest.license is None:
         said.append(("look", "Licence", "Not stated: ask the author before you publish or redistribute."))
     return said
@@ -111,6 +113,14 @@ def size_of(count: int) -> str:
         if count >= step:
             return f"{count / step:.3g} {unit}" if count < 999.5 * step else f"{count / step:,.0f} {unit}"
     return f"{count} B"
+
+
+def flops(count: int) -> str:
+    """Return a number of operations such as "1.92 GFLOPs"."""
+    for unit, step in (("EFLOPs", 10**18), ("PFLOPs", 10**15), ("TFLOPs", 10**12), ("GFLOPs", 10**9)):
+        if count >= step:
+            return f"{count / step:.3g} {unit}"
+    return f"{count / 10**6:.3g} MFLOPs"
 
 
 def _say_certificate(labels: Labels) -> Statement:
