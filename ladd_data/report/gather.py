@@ -152,7 +152,8 @@ def _entropy(probs: F32) -> F64:
 def _pick(folder: Folder, wanted: dict[int, int], counts: I64) -> list[Shown]:
     """Return the first images of each class wanted, by class, in file order within a class."""
     missing = {label: min(number, int(counts[label])) for label, number in wanted.items()}
-    left, size, picked = sum(missing.values()), 0, []
+    left, size = sum(missing.values()), 0
+    picked: list[Shown] = []
     for _, _, records in folder.records():
         for row, label in enumerate(records.labels.tolist()):
             if missing.get(label, 0) and (size < MAX_PAGE_BYTES or not picked):
