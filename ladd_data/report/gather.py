@@ -16,7 +16,7 @@ from ladd_data.views.geometry import boxes
 
 MAX_PAGE_BYTES = 6_000_000
 """What images and labels may take of a page, about; the rest of a page is small."""
-MAX_SHOWN = 240
+MAX_SHOWN = 120
 """Images on a page."""
 MAX_VALUES = 2**26
 """Label values that the statistics are taken from; of larger sets, a sample of each class."""

@@ -111,8 +111,11 @@ def write_ledger(ledger: Ledger) -> Markup:
     )
 
 
-def write_origin(manifest: Manifest) -> Markup:
-    """Return where the images come from: what a person said, what files said, the files, and the citation."""
+def write_origin(manifest: Manifest) -> Markup | None:
+    """Return where the images come from: what a person said, what files said, the files, and the citation.
+
+    None where nothing is known.
+    """
     made = manifest.distillation
     parts: list[Child] = [element("h2", "Where it comes from", id="origin")]
     source = ", ".join(filter(None, (made.repository, made.commit and f"commit {made.commit}")))
@@ -134,7 +137,7 @@ def write_origin(manifest: Manifest) -> Markup:
         parts += [element("h3", "Files it was made from"), _table(["File", "Size", "SHA-256"], rows, "source files")]
     if manifest.citation:
         parts += [element("h3", "Citation"), element("pre", manifest.citation, tabindex=0, aria_label="Citation")]
-    return element("section", *parts, aria_labelledby="origin")
+    return element("section", *parts, aria_labelledby="origin") if len(parts) > 1 else None
 
 
 def _pairs(values: dict[str, JsonValue]) -> list[Markup]:
