@@ -113,7 +113,7 @@ def test_json_is_one_document_and_nothing_else(
         ),
         ("label {run} --labeler none.safetensors -o {run}/out", "not a ladd dataset"),
         ("label {run} --labeler none.safetensors --ratio 9/8 -o {run}/out", "ratio"),
-        ("view {run} -o picture.jpg", ".png"),
+        ("view {run} -o picture.jpg", ".html"),
         ("info {run} --device", "--device"),
         ("validate {run} --level deep", "deep"),
         ("nonsense", "nonsense"),

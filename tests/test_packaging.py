@@ -22,6 +22,6 @@ print(*WheelBuilder('.').build(directory={str(tmp_path)!r}))"""
         str(path.relative_to(package.parent))
         for package in packages
         for path in package.rglob("*")
-        if path.suffix in (".py", ".txt") or path.name == "py.typed"
+        if path.suffix in (".py", ".txt", ".css", ".js") or path.name == "py.typed"
     }
     assert names == expected

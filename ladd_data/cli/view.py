@@ -1,4 +1,4 @@
-"""`ladd view`: a picture of a few images with their views and dense labels."""
+"""`ladd view`: a dataset to look at: a report in one HTML file, or a picture."""
 
 from __future__ import annotations
 
@@ -12,14 +12,29 @@ from ladd_data.errors import UsageError
 
 def view(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The .png file to write.")],
-    count: Annotated[int, typer.Option(min=1, max=16, help="How many images.")] = 4,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="The file to write: report.html, or picture.png for papers and cards.")
+    ],
+    count: Annotated[int, typer.Option(min=1, max=16, help="How many images a picture shows.")] = 4,
 ) -> None:
-    """Draw a few images, one per class, with their views and the label of each view."""
+    """Write a report that any browser opens (.html), or a picture of a few images (.png).
+
+    The report is one file that needs no network: what the dataset is, what vouches for it, how to load it,
+    images by class with the label of each view, what it costs. The dataset is validated first. A picture
+    shows images of different classes, their views and the label of each view.
+    """
+    kind = out.suffix.lower()
+    if kind in (".html", ".htm"):
+        from ladd_data.report.page import write_report
+
+        written = write_report(directory, out)
+        some = "all" if written.shown == written.images else f"{written.shown} of {written.images}"
+        typer.echo(f"wrote {out} ({some} images, {out.stat().st_size / 1e6:.1f} MB): open it in a browser")
+        return
+    if kind != ".png":
+        raise UsageError(f"{out}: expected a name that ends in .html, for a report, or in .png, for a picture.")
     from ladd_data.dataset import load
     from ladd_data.report.picture import draw_dataset
 
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"{out}: expected a name that ends in .png.")
     draw_dataset(load(directory), out, count)
     typer.echo(f"wrote {out}")

@@ -1,0 +1,168 @@
+"""`report.html`: one file that shows what a dataset is, whether to trust it and how to use it; nothing is fetched."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from ladd_data.errors import DatasetError
+from ladd_data.files import write_atomically
+from ladd_data.ledger import Ledger, count_ledger
+from ladd_data.report.gather import Gathered, gather, grid_boxes
+from ladd_data.report.markup import Markup, data_block, element, join
+from ladd_data.report.samples import write_data, write_samples
+from ladd_data.report.tables import write_classes, write_ledger, write_origin
+from ladd_data.report.words import say_facts, say_recipe, say_summary, say_trust
+from ladd_data.shards.folder import Folder, read_metadata
+from ladd_data.shards.snippets import write_snippets
+from ladd_data.types import Level
+from ladd_data.validation import Report, validate
+
+FULL_CHECK_BYTES = 2**28
+"""Datasets of at most this many bytes are checked record by record; of larger ones, checksums and columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a report says of its size: images shown, of how many."""
+
+    shown: int
+    images: int
+
+
+def write_report(directory: Path, path: Path) -> Written:
+    """Validate a dataset and write its report; equal datasets give equal bytes.
+
+    Raises:
+        UsageError: there is no such folder, or it is no ladd dataset.
+        DatasetError: the dataset is not valid; everything that was found.
+    """
+    size = sum(shard.bytes for shard in read_metadata(directory).shards)
+    checked = validate(directory, "full" if size <= FULL_CHECK_BYTES else "structure")
+    if not checked.valid:
+        raise DatasetError(checked.problems)
+    folder = read_metadata(directory)
+    gathered = gather(folder)
+    page = make_page(folder, gathered, count_ledger(folder), checked)
+    write_atomically(path, page.encode())
+    return Written(len(gathered.shown), folder.manifest.images.count)
+
+
+def make_page(folder: Folder, gathered: Gathered, ledger: Ledger, checked: Report) -> str:
+    """Return the page: HTML whose style and script are its own and whose policy forbids any other."""
+    manifest = folder.manifest
+    style = Markup(files(__package__).joinpath("page.css").read_text("utf-8"))
+    script = Markup(files(__package__).joinpath("page.js").read_text("utf-8"))
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = element(
+        "head",
+        element("meta", charset="utf-8"),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("meta", name="color-scheme", content="light dark"),
+        element("meta", name="generator", content="ladd view"),
+        element("title", f"{manifest.name}: a distilled dataset"),
+        element("style", style),
+    )
+    ipc = _say_ipc(gathered)
+    main = element(
+        "main",
+        _header(folder, ipc),
+        element("div", _trust(folder, checked.level, checked.records), _use(folder), class_="pair"),
+        write_samples(manifest, gathered),
+        write_classes(manifest, gathered),
+        write_ledger(ledger),
+        write_origin(manifest),
+    )
+    data = data_block("ladd-data", write_data(manifest, gathered, grid_boxes(manifest)))
+    body = element("body", main, _footer(manifest.digest), data, element("script", script))
+    return "<!DOCTYPE html>\n" + element("html", head, body, lang="en") + "\n"
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _say_ipc(gathered: Gathered) -> str:
+    least, most = int(gathered.counts.min()), int(gathered.counts.max())
+    return str(least) if least == most else f"{least} to {most}"
+
+
+def _header(folder: Folder, ipc: str) -> Markup:
+    manifest = folder.manifest
+    facts = say_facts(manifest, folder.edition, ipc)
+    return element(
+        "header",
+        element("p", "Distilled dataset", class_="kicker"),
+        element("h1", manifest.name),
+        element("p", say_summary(manifest, ipc), class_="lede"),
+        element(
+            "dl",
+            *(element("div", element("dt", name), element("dd", value)) for name, value in facts.items()),
+            class_="facts",
+        ),
+    )
+
+
+def _trust(folder: Folder, level: Level, records: int) -> Markup:
+    signs = {"good": ("✓", "Good: "), "look": ("!", "Look: "), "fact": ("·", "")}
+    items = [
+        element(
+            "li",
+            element("span", signs[mark][0], class_="sign", aria_hidden="true"),
+            element("div", element("strong", element("span", signs[mark][1], class_="unseen"), about), " ", said),
+            class_=mark,
+        )
+        for mark, about, said in say_trust(folder.manifest, level, records)
+    ]
+    return element(
+        "section",
+        element("h2", "Can you trust it?", id="trust"),
+        element("ul", *items, class_="marks"),
+        element("p", "Check again: ", element("code", "ladd validate DIR"), " · Digest", class_="quiet"),
+        element("code", folder.manifest.digest, class_="digest"),
+        aria_labelledby="trust",
+        class_="card",
+    )
+
+
+def _use(folder: Folder) -> Markup:
+    blocks = code_blocks(write_snippets(folder.manifest, folder.edition))
+    return element(
+        "section",
+        element("h2", "How to use it", id="use"),
+        element("p", "Meant for ", say_recipe(folder.manifest.recipe), class_="quiet"),
+        *(
+            join(element("h3", title), element("pre", element("code", block), tabindex=0, aria_label=title))
+            for title, block in ((_title_of(block), block) for block in blocks)
+        ),
+        aria_labelledby="use",
+        class_="card",
+    )
+
+
+def code_blocks(lines: list[str]) -> list[str]:
+    """Return the Python blocks of Markdown."""
+    blocks = "\n".join(lines).split("```python\n")[1:]
+    return [block.split("\n```", 1)[0] for block in blocks]
+
+
+def _title_of(block: str) -> str:
+    names = {"ladd_data": "With ladd-data", "webdataset": "With webdataset", "pyarrow": "With pyarrow alone"}
+    return next((title for name, title in names.items() if f"import {name}" in block), "With datasets alone")
+
+
+def _footer(digest: str) -> Markup:
+    return element(
+        "footer",
+        element(
+            "p", "Written by ", element("code", "ladd view"), f" from dataset {digest[:12]}. One file, no network."
+        ),
+    )
