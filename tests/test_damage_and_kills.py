@@ -37,6 +37,8 @@ from ladd_data.shards.layout import Records
 SHARD, MANIFEST, SHARDS = "data/train-00000-of-00001.parquet", "meta/ladd.json", "meta/shards.json"
 Capture = pytest.CaptureFixture[str]
 
+pytestmark = pytest.mark.timeout(1200)  # one fixture runs every command up to each of its disk steps
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:

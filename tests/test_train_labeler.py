@@ -65,7 +65,8 @@ def stop_after(epochs: int, out: Path, plan: LabelerPlan | None = None, **option
 def test_a_resumed_run_gives_the_bytes_of_a_straight_one(tmp_path: Path, name: str, epochs: int) -> None:
     size = 32 if name.startswith("torchvision") else 8
     network = describe_network(name, classes=3, channels=3, size=size, width=4 if name == "convnet-d3" else None)
-    plan, images, val = make_plan(network, batch_size=15), make_images(30, size), make_images(9, size, 1)
+    plan = make_plan(network, batch_size=15, epochs=3 if name == "convnet-d3" else 2)
+    images, val = make_images(30, size), make_images(9, size, 1)
     straight, resumed = tmp_path / "straight.safetensors", tmp_path / "resumed.safetensors"
     train_labeler(plan, images, val, straight, keep=Keep(tmp_path / "a"))
 
@@ -81,7 +82,7 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(tmp_path: Path, name: s
     assert load_labeler(resumed).digest == load_labeler(straight).digest
     assert description.history == load_labeler(straight).description.history
     assert not state_path(resumed).exists()
-    for epoch in (1, 2, 3):
+    for epoch in range(1, plan.training.epochs + 1):
         both = [load_labeler(tmp_path / folder / f"epoch-00{epoch}.safetensors").digest for folder in "ab"]
         assert both[0] == both[1]
 
