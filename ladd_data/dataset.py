@@ -16,6 +16,7 @@ from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
+from ladd_data.remote import explain_stale, fetch, find_repo
 from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, open_folder
 from ladd_data.shards.images import decode_image
@@ -28,20 +29,35 @@ _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
 """Types that torch computes with, for the columns that say where views lie."""
 
 
-def load(path: str | Path, *, verify: bool = True) -> Dataset:
-    """Open a dataset folder.
+def load(path: str | Path, *, revision: str | None = None, verify: bool = True) -> Dataset:
+    """Open a dataset: a folder, or one of the Hub.
 
     Args:
-        path: the folder, as `ladd convert` or `ladd label` wrote it.
+        path: the folder, as `ladd convert` or `ladd label` wrote it; or "user/repo" where there is no such folder, or
+            "hf://datasets/user/repo@revision": downloaded into huggingface_hub's cache, where it is not yet.
+        revision: of a dataset on the Hub, a tag, branch or commit; the head of "main" where left out.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
             read later is still held to the format's limits, and what cannot be read is a DatasetError.
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.
+        LaddError: it is not on the Hub, may not be read, or the Hub cannot be reached and the cache does not have it.
         DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
             problem found, each with its file.
     """
-    return Dataset(open_folder(Path(path), verify=verify))
+    named = find_repo(path)
+    if named is None:
+        if revision is not None:
+            raise UsageError(f"{path}: a folder has no revisions; leave revision out, or name a dataset of the Hub.")
+        return Dataset(open_folder(Path(path), verify=verify))
+    repo, stated = named
+    if revision is not None and stated not in (None, revision):
+        raise UsageError(f"{path}: names one revision, and revision={revision!r} another. Give one.")
+    folder = fetch(repo, revision or stated)
+    try:
+        return Dataset(open_folder(folder, verify=verify))
+    except DatasetError as error:
+        raise explain_stale(error, folder) from error
 
 
 @dataclass(frozen=True, slots=True)
