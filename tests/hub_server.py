@@ -84,6 +84,7 @@ class Repo:
     history: list[tuple[str, str]] = field(default_factory=list)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    uploaded: set[str] = field(default_factory=set)
 
     def commit(self, branch: str, tree: dict[str, File], title: str) -> str:
         """Put a new tree at the head of a branch."""
@@ -284,7 +285,9 @@ class Hub:
         file, commit = repo.commits[oid][path], {"X-Repo-Commit": oid}
         if file.lfs:
             linked = {"X-Linked-Size": str(len(file.data)), "X-Linked-Etag": f'"{file.sha256}"'}
-            where = {"Location": f"{self.address}/_files/{file.sha256}"}
+            where = {
+                "Location": f"{self.address}/_files/{file.sha256}".replace("127.0.0.1", "localhost")
+            }  # another host
             self.blobs[file.sha256] = file.data
             return Answer(b"", 302, commit | linked | where)
         return self.slice(request, file.data, commit | {"ETag": f'"{blob_id(file.data)}"'})
@@ -318,17 +321,18 @@ class Hub:
         return as_json({"files": [mode(file["path"], file["size"]) for file in request.json()["files"]]})
 
     def batch(self, request: Request, name: str) -> Answer:
-        self.repo(request, name, write=True)
+        repo = self.repo(request, name, write=True)
         objects = [{"oid": item["oid"], "size": item["size"]} for item in request.json()["objects"]]
         for item in objects:
-            if item["oid"] not in self.blobs:
-                item["actions"] = {"upload": {"href": f"{self.address}/_upload/{item['oid']}"}}
+            if item["oid"] not in repo.uploaded:
+                item["actions"] = {"upload": {"href": f"{self.address}/_upload/{name}/{item['oid']}"}}
         return as_json({"transfer": "basic", "objects": objects})
 
-    def upload(self, request: Request, sha256: str) -> Answer:
+    def upload(self, request: Request, name: str, sha256: str) -> Answer:
         if hashlib.sha256(request.body).hexdigest() != sha256:
             raise Refusal(400, "", "the bytes do not have this sha256")
         self.blobs[sha256] = request.body
+        self.repos[name].uploaded.add(sha256)
         return Answer()
 
     def commit(self, request: Request, name: str, branch: str) -> Answer:
@@ -375,7 +379,7 @@ class Hub:
 REPO = r"/api/datasets/([^/]+/[^/]+)"
 ROUTES: list[tuple[str, Callable[..., Answer]]] = [
     (r"PUT /_control", Hub.control),
-    (r"PUT /_upload/([0-9a-f]{64})", Hub.upload),
+    (r"PUT /_upload/([^/]+/[^/]+)/([0-9a-f]{64})", Hub.upload),
     (r"(?:GET|HEAD) /_files/([0-9a-f]{64})", Hub.file),
     (r"GET /api/whoami-v2", Hub.whoami),
     (r"POST /api/repos/create", Hub.create),

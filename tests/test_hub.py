@@ -23,6 +23,7 @@ from ladd_data.cli import main
 from ladd_data.remote import fetch
 from ladd_data.shards.card_merge import merge_cards
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 SERVER = Path(__file__).with_name("hub_server.py")
 
 
@@ -71,7 +72,9 @@ def hub(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     from huggingface_hub.utils import _http
 
     cache = tmp_path / "hf"
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
     settings = {"ENDPOINT": address, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True}
+    settings |= {"HUGGINGFACE_CO_URL_TEMPLATE": template}
     for name, value in (settings | {"HF_HUB_CACHE": str(cache / "hub")}).items():
         monkeypatch.setattr(huggingface_hub.constants, name, value)
     monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))
