@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -67,9 +68,20 @@ def fetch(repo: str, revision: str | None = None) -> Path:
         LaddError: it is not there, may not be read, or the Hub cannot be reached and the cache does not have it.
     """
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
 
+    http_error: type[Exception] = HfHubHTTPError.__mro__[1]
+    wanted = partial(snapshot_download, check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=_PARTS)
     with hub_errors(repo, revision):
-        snapshot = snapshot_download(check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=_PARTS)
+        try:
+            snapshot = wanted()
+        except http_error as error:
+            if isinstance(error, HfHubHTTPError):
+                raise
+            try:  # the line is down: huggingface_hub looks into its cache after some of such errors only
+                snapshot = wanted(local_files_only=True)
+            except OSError:
+                raise error from None
     return _view(Path(snapshot).resolve())
 
 
@@ -87,10 +99,10 @@ def _view(snapshot: Path) -> Path:
         if there.keys() == wanted.keys() and all(there[name].samefile(file) for name, file in wanted.items()):
             return view
         shutil.rmtree(view, ignore_errors=True)
-        with new_folder(view) as partial:
+        with new_folder(view) as new:
             for name, file in wanted.items():
-                (partial / name).parent.mkdir(parents=True, exist_ok=True)
-                _link(file, partial / name)
+                (new / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(file, new / name)
     return view
 
 

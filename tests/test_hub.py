@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -306,11 +307,9 @@ def test_a_reader_sees_the_old_version_or_the_new_one_wherever_the_line_is_cut(
     hub: Hub, repo: str, unlabelled: Path, labelled: Path, match: str, kind: str
 ) -> None:
     ladd.push(unlabelled, repo)
-    before = len([line for line in hub.log() if line])
-    hub.fail(kind, f"{match}|^gone$", times=99)
-    assert before
+    hub.fail(kind, match, times=99)
 
-    with pytest.raises(ladd.LaddError) if kind == "cut" else _anyhow():
+    with pytest.raises(ladd.LaddError) if kind == "cut" else nullcontext():
         ladd.push(labelled, repo)
     hub.log()
     seen = hub.files(repo)
@@ -318,12 +317,6 @@ def test_a_reader_sees_the_old_version_or_the_new_one_wherever_the_line_is_cut(
 
     assert seen == content(labelled if "/tag/" in match or kind == "cut-after" else unlabelled)
     assert hub.files(repo) == content(labelled)
-
-
-def _anyhow() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()
 
 
 def test_pull_gives_the_same_bytes_back(hub: Hub, repo: str, unlabelled: Path, labelled: Path, tmp_path: Path) -> None:
