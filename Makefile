@@ -25,7 +25,7 @@ demo: $(READY) ## Walk the whole way on real digits: distill, convert, label, ch
 	$(RUN) -m ladd_data demo -o $(OUT)
 
 test: $(READY) ## Run the tests.
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto --dist loadfile
 
 check: test lint types docs ## Do all that CI does.
 

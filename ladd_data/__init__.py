@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ladd_data.errors import LaddError as LaddError
     from ladd_data.errors import Problem as Problem
     from ladd_data.errors import UsageError as UsageError
+    from ladd_data.hub import pull as pull
+    from ladd_data.hub import push as push
     from ladd_data.labeling.checking.check import check_labels as check_labels
     from ladd_data.labeling.labeler import load_labeler as load_labeler
     from ladd_data.loaders.mapstyle import collate as collate
@@ -80,6 +82,8 @@ _HOMES = {
     "load": "dataset",
     "load_labeler": "labeling.labeler",
     "open_pictures": "pictures",
+    "pull": "hub",
+    "push": "hub",
     "stream": "loaders.streaming",
     "validate": "validation",
 }

@@ -24,6 +24,7 @@ from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.schedule import Last, Schedule
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
+from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
 from ladd_data.shards.images import decode_image
@@ -40,11 +41,13 @@ _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
 """Types that torch computes with, for the columns that say where views lie."""
 
 
-def load(path: str | Path, *, verify: bool = True) -> Dataset:
-    """Open a dataset folder.
+def load(path: str | Path, *, revision: str | None = None, verify: bool = True) -> Dataset:
+    """Open a dataset: a folder, or one of the Hub.
 
     Args:
-        path: the folder, as `ladd convert` or `ladd label` wrote it.
+        path: the folder; or "user/repo" where there is no such folder, or "hf://datasets/user/repo@revision", which
+            are downloaded into huggingface_hub's cache.
+        revision: of a dataset on the Hub, a tag, branch or commit; the head of "main" where left out.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
             read later is still held to the format's limits, and what cannot be read is a DatasetError. Shards
             that the cache was made of, and that have not been written since, are compared when they are first
@@ -52,16 +55,17 @@ def load(path: str | Path, *, verify: bool = True) -> Dataset:
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.
+        LaddError: it is not on the Hub, may not be read, or the Hub cannot be reached and the cache does not have it.
         DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
             problem found, each with its file.
     """
-    folder = read_metadata(Path(path))
-    vouched = verify and is_vouched(folder)
-    if verify and not vouched:
-        verify_once(folder)
-    elif problems := check_files(folder, verify=False):
-        raise DatasetError(problems)
-    return Dataset(folder, unverified=vouched)
+    folder, remote = find_folder(path, revision)
+    try:
+        return _open(folder, verify)
+    except DatasetError as error:
+        if remote:
+            raise explain_stale(error, folder) from error
+        raise
 
 
 class Dataset:
@@ -365,6 +369,16 @@ class Dataset:
         images, labels = self.manifest.images, self.manifest.labels
         dense = f", {labels.count} views each" if labels else ""
         return f"<ladd dataset {self.manifest.name}: {len(self)} images {images.width}x{images.height}{dense}>"
+
+
+def _open(path: Path, verify: bool) -> Dataset:
+    folder = read_metadata(path)
+    vouched = verify and is_vouched(folder)
+    if verify and not vouched:
+        verify_once(folder)
+    elif problems := check_files(folder, verify=False):
+        raise DatasetError(problems)
+    return Dataset(folder, unverified=vouched)
 
 
 @lru_cache(maxsize=16)

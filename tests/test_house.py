@@ -26,12 +26,12 @@ FLOORS = [
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
-    {"loaders"},
+    {"loaders", "remote"},
     {"ledger", "sources", "label_checks"},
     {"validation"},
     {"dataset", "pictures"},
     {"converter"},
-    {"convert", "labeling", "reencode", "export", "deploy", "report"},
+    {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
     {"testing"},
     {"cli"},
     {"__init__", "__main__"},
@@ -128,7 +128,8 @@ def test_the_command_line_starts_without_torch() -> None:
 FRONT_DOOR = """
     __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Classes ConvertError Converter Dataset DatasetError
     Description Distilled LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe Record SoftValues
-    UsageError boxes check_labels collate grid imagenet_indices load load_labeler open_pictures stream validate
+    UsageError boxes check_labels collate grid imagenet_indices load load_labeler open_pictures pull push stream
+    validate
 """
 
 

@@ -16,6 +16,8 @@ from ladd_data.cli.demo import demo
 from ladd_data.cli.export import export
 from ladd_data.cli.info import info
 from ladd_data.cli.label import label
+from ladd_data.cli.pull import pull
+from ladd_data.cli.push import push
 from ladd_data.cli.reencode import reencode
 from ladd_data.cli.train import train
 from ladd_data.cli.train_labeler import train_labeler
@@ -32,7 +34,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (convert, train_labeler, label, check_labels, reencode, export, info, validate, view, train, demo):
+for command in (
+    *(convert, train_labeler, label, check_labels, reencode, export, info, validate, view),
+    *(push, pull, train, demo),
+):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(cache)
 
