@@ -182,3 +182,18 @@ def _say_status(status: int, words: str) -> str:
     if status >= 500:
         return f"the Hub has a fault of its own ({status}). Run the command again later."
     return meanings.get(status, f"the Hub refused ({status}{': ' if words else ''}{words}).")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep huggingface_hub's own bars off the screen."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
