@@ -175,7 +175,7 @@ def pull(repo: str, target: str | Path, *, revision: str | None = None, overwrit
     from huggingface_hub import snapshot_download
 
     with new_folder(Path(target), overwrite=overwrite) as partial:
-        with hub_errors(name, revision, after=f"{target} was not changed."):
+        with hub_errors(name, revision, after=f"{target} was not changed."), quietly(unless_seen=True):
             snapshot_download(
                 name, repo_type=_KIND, revision=revision, local_dir=partial, ignore_patterns=[".*", "*/.*"]
             )

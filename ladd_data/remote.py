@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -72,7 +73,7 @@ def fetch(repo: str, revision: str | None = None) -> Path:
 
     http_error: type[Exception] = HfHubHTTPError.__mro__[1]
     wanted = partial(snapshot_download, check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=_PARTS)
-    with hub_errors(repo, revision):
+    with hub_errors(repo, revision), quietly(unless_seen=True):
         try:
             snapshot = wanted()
         except http_error as error:
@@ -160,9 +161,7 @@ def say_error(error: BaseException, revision: str | None = None) -> str:
     if isinstance(error, hub.GatedRepoError):
         return f"its owner gives access on request. Ask on {place}, and log in: hf auth login."
     if isinstance(error, hub.RepositoryNotFoundError):
-        return (
-            f"no such folder here, and no such dataset on {place} that you may see. Check the name, or: hf auth login."
-        )
+        return f"no such dataset on {place} that you may see, and no such folder. Check the name, or: hf auth login."
     if isinstance(error, hub.RevisionNotFoundError):
         return f'no revision "{revision or "main"}". See its branches and tags on {place}.'
     response = getattr(error, "response", None)
@@ -185,11 +184,11 @@ def _say_status(status: int, words: str) -> str:
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Keep huggingface_hub's own bars off the screen."""
+def quietly(*, unless_seen: bool = False) -> Iterator[None]:
+    """Keep huggingface_hub's own bars off the screen, or out of pipes alone."""
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-    if are_progress_bars_disabled():
+    if (unless_seen and sys.stderr.isatty()) or are_progress_bars_disabled():
         yield
         return
     disable_progress_bars()
