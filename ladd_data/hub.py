@@ -10,7 +10,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ladd_data.errors import DatasetError, LaddError, UsageError
 from ladd_data.files import MAX_JSON_BYTES, new_folder, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Manifest
-from ladd_data.remote import check_repo, explain_stale, hub_errors
+from ladd_data.remote import check_repo, explain_stale, hub_errors, quietly
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.card_merge import merge_cards
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
@@ -139,9 +139,10 @@ def push(
     plan = _compare(files, remote)
     if remote.head and (plan.adds or plan.deletes) and not overwrite:
         _refuse_other_data(name, remote)
+    label = tag or _derive_tag(folder.manifest)
+    _find_tag(api, name, label, remote)
     tagging = _choose_tag(name, tag, folder.manifest, remote, changed=bool(plan.adds or plan.deletes))
     lines = tuple(_say(plan, remote, name, revision, private, tagging))
-    label = tag or _derive_tag(folder.manifest)
     if dry_run or not lines:
         return Pushed(
             name, revision, lines, remote.head if not (plan.adds or plan.deletes) else None, label, 0, plan.kept
@@ -174,7 +175,7 @@ def pull(repo: str, target: str | Path, *, revision: str | None = None, overwrit
     from huggingface_hub import snapshot_download
 
     with new_folder(Path(target), overwrite=overwrite) as partial:
-        with hub_errors(name, revision, after=f"{target} was not changed."):
+        with hub_errors(name, revision, after=f"{target} was not changed."), quietly(unless_seen=True):
             snapshot_download(
                 name, repo_type=_KIND, revision=revision, local_dir=partial, ignore_patterns=[".*", "*/.*"]
             )
@@ -246,9 +247,19 @@ def _look(api: HfApi, repo: str, revision: str) -> _Remote:
                 remote.head = api.repo_info(repo, repo_type=_KIND, revision=revision).sha
             except RevisionNotFoundError:
                 remote.head = None
-        tree = api.list_repo_tree(repo, recursive=True, revision=remote.head or info.sha, repo_type=_KIND)
-        remote.files = {item.path: item for item in tree if isinstance(item, RepoFile)}
+        if info.sha is not None:  # None: a server that makes no first commit of its own
+            tree = api.list_repo_tree(repo, recursive=True, revision=remote.head or info.sha, repo_type=_KIND)
+            remote.files = {item.path: item for item in tree if isinstance(item, RepoFile)}
     return remote
+
+
+def _find_tag(api: HfApi, repo: str, tag: str, remote: _Remote) -> None:
+    """Add the tag to those known if it is there and the server does not list tags, as some do not."""
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    if remote.exists and tag not in remote.tags:
+        with hub_errors(repo, after=_UNCHANGED), suppress(RevisionNotFoundError):
+            remote.tags[tag] = str(api.repo_info(repo, repo_type=_KIND, revision=tag).sha)
 
 
 def _merge(api: HfApi, repo: str, remote: _Remote, card: _File) -> _File:
@@ -349,7 +360,7 @@ def _upload(api: HfApi, repo: str, revision: str, plan: _Plan, step: Step) -> li
         for name in names[first : first + _AT_ONCE]:
             source = plan.adds[name].source
             some.append(CommitOperationAdd(name, source if isinstance(source, bytes) else str(source)))
-        with _quietly():
+        with quietly():
             api.preupload_lfs_files(
                 repo, some, repo_type=_KIND, revision=revision, num_threads=_AT_ONCE, free_memory=False
             )
@@ -380,18 +391,3 @@ def _find_out(api: HfApi, repo: str, revision: str, head: str | None, plan: _Pla
     if arrived and not any(name in now.files for name in plan.deletes):
         return now.head
     raise LaddError(f"{error} Nothing of this push is in the repository.") from error
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep huggingface_hub's own bars off the screen."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -90,7 +91,7 @@ def fetch(repo: str, revision: str | None = None) -> Path:
 
     http_error: type[Exception] = HfHubHTTPError.__mro__[1]
     wanted = partial(snapshot_download, check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=_PARTS)
-    with hub_errors(repo, revision):
+    with hub_errors(repo, revision), quietly(unless_seen=True):
         try:
             snapshot = wanted()
         except http_error as error:
@@ -178,9 +179,7 @@ def say_error(error: BaseException, revision: str | None = None) -> str:
     if isinstance(error, hub.GatedRepoError):
         return f"its owner gives access on request. Ask on {place}, and log in: hf auth login."
     if isinstance(error, hub.RepositoryNotFoundError):
-        return (
-            f"no such folder here, and no such dataset on {place} that you may see. Check the name, or: hf auth login."
-        )
+        return f"no such dataset on {place} that you may see, and no such folder. Check the name, or: hf auth login."
     if isinstance(error, hub.RevisionNotFoundError):
         return f'no revision "{revision or "main"}". See its branches and tags on {place}.'
     response = getattr(error, "response", None)
@@ -200,3 +199,18 @@ def _say_status(status: int, words: str) -> str:
     if status >= 500:
         return f"the Hub has a fault of its own ({status}). Run the command again later."
     return meanings.get(status, f"the Hub refused ({status}{': ' if words else ''}{words}).")
+
+
+@contextmanager
+def quietly(*, unless_seen: bool = False) -> Iterator[None]:
+    """Keep huggingface_hub's own bars off the screen, or out of pipes alone."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if (unless_seen and sys.stderr.isatty()) or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
