@@ -98,8 +98,8 @@ def test_a_stream_keeps_the_contract_of_loaders_in_every_edition(many: Path, edi
 
 
 @pytest.mark.parametrize("which", ["unlabelled", "jpegs", "labelled"])
-def test_streams_of_other_kinds_keep_the_contract(which: str, request: pytest.FixtureRequest) -> None:
-    path = request.getfixturevalue(which)
+def test_streams_of_other_kinds_keep_the_contract(which: str, unlabelled: Path, jpegs: Path, labelled: Path) -> None:
+    path = {"unlabelled": unlabelled, "jpegs": jpegs, "labelled": labelled}[which]
 
     check_loader(lambda **options: ladd.stream(path, **options), ladd.load(path))
 
