@@ -30,7 +30,7 @@ from ladd_data.labeling.labeler import load_labeler
 from ladd_data.loaders import blocks, streaming
 from ladd_data.loaders.block_order import BlockShuffle
 from ladd_data.loaders.picture_files import PictureDecoder, StoredPages
-from ladd_data.loaders.remote import Patience, SourceError
+from ladd_data.loaders.remote import Patience, SourceError, open_source
 from ladd_data.loaders.streaming import StreamingLoader
 from ladd_data.manifest import Boxes
 from ladd_data.png import encode_png
@@ -474,3 +474,10 @@ def test_the_dataset_streams_too(many: Path) -> None:
 
     assert isinstance(loader, StreamingLoader) and loader.placement.name == "streaming"
     assert blocks.Verify is not None and contents(loader) == expected(many)
+
+
+def test_a_folder_gives_its_metadata_whole_and_none_for_what_is_not_there(unlabelled: Path) -> None:
+    source = open_source(unlabelled, QUICK)
+
+    assert source.read_all("meta/ladd.json") == (unlabelled / "meta" / "ladd.json").read_bytes()
+    assert source.read_all("meta/none.json") is None

@@ -129,8 +129,14 @@ class LocalSource(Source):
             raise SourceError(f"{self.path / path}: {error.strerror or error}.") from error
 
     def read_all(self, path: str) -> bytes | None:
-        """Not needed: metadata of a folder is read where it lies."""
-        raise NotImplementedError
+        """Return the first MAX_JSON_BYTES + 1 bytes of a file; None where there is none."""
+        try:
+            with (self.path / path).open("rb") as file:
+                return file.read(MAX_JSON_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SourceError(f"{self.path / path}: {error.strerror or error}.") from error
 
 
 class RemoteSource(Source):
