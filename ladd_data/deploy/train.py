@@ -140,7 +140,7 @@ def _train_one(
     network = build_network(spec).to(device)
     optimizer = torch.optim.SGD(network.parameters(), plan.lr, plan.momentum, weight_decay=plan.weight_decay)
     loss_of = _loss(plan)
-    space = loss_of.space or "probabilities"
+    space = loss_of.loader_space(dataset.manifest)
     loader = dataset.loader(plan.batch_size, shuffle=True, seed=seed, device=device, space=space, rank=0, world=1)
     steps, step = plan.epochs * len(loader), 0
     loss = torch.zeros(())
