@@ -21,6 +21,8 @@ from ladd_data.types import Batch, DenseSpace, SoftLabels, Views
 Rows = Callable[[Tensor, Tensor | None], Tensor]
 """(logits [n, classes], order of the labels or None) -> losses [n]."""
 
+_PLAIN = HardCE()
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -53,7 +55,7 @@ class TermsLoss:
     """
 
     terms: Terms
-    hard: HardCE = HardCE()
+    hard: HardCE = _PLAIN
     soft: SoftLoss | None = None
     view_reduction: Literal["sum", "mean"] = "sum"
     views_per_step: int | None = None
