@@ -79,11 +79,28 @@ class Recipe(_Part):
     """The loss these data are meant for. Reductions are fields because the field's codes differ in them."""
 
     loss: Literal["hard-ce", "ladd", "soft-ce", "kl", "mse", "mse-ce", "kl-ce", "soft-ce-ce", "gift", "topk-kl"]
+    target: Literal["views", "image"] | None = Field(
+        default=None, description="What the soft loss is of: views and their dense labels, or images and their own."
+    )
     view_reduction: Literal["sum", "mean"] | None = None
+    views_per_step: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="Views of an image in one step, drawn anew each step; null for all."
+    )
     image_reduction: Literal["mean"] = "mean"
     temperature: Positive | None = Field(default=None, description="Of student and teacher in kl; 1 elsewhere.")
+    teacher_temperature: Positive | None = Field(
+        default=None, description="Of the teacher, where it is not the student's; in soft-ce, of its labels."
+    )
     temperature_squared: bool = Field(default=False, description="Whether kl is multiplied by temperature squared.")
     hard_weight: NonNegative | None = Field(default=None, description="Of the hard cross-entropy beside a soft loss.")
+    smoothing: Share | None = Field(
+        default=None, description="Share of the hard label that goes to all classes; in gift, to all others."
+    )
+    top_k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Classes that topk-kl compares.")
+    gift: Literal["paper", "code"] | None = Field(
+        default=None, description="paper: (1 - g) soft + g hard; code: soft + g hard; both of length 1."
+    )
+    gift_weight: Share | None = Field(default=None, description="gift: the g of the hard label.")
     optimizer: Optimizer | None = None
     schedule: Schedule | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None

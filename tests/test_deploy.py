@@ -52,7 +52,7 @@ def test_the_ladd_loss_and_its_gradients_are_equation_5(
 ) -> None:
     dataset = ladd.load(labelled)
     batch = next(iter(dataset.loader(4)))
-    loss = LADD(reduction, views_per_pass)(model, batch.image, batch.label, batch.dense, dataset)  # type: ignore[arg-type]
+    loss = LADD(reduction, views_per_pass)(model, batch, dataset)  # type: ignore[arg-type]
     gradients = torch.autograd.grad(loss, list(model.parameters()))
 
     expected = equation_5(model, dataset, batch, reduction=reduction)
@@ -68,7 +68,7 @@ def test_hard_labels_is_the_first_term_alone(labelled: Path, model: nn.Module) -
     dataset = ladd.load(labelled)
     batch = next(iter(dataset.loader(6)))
 
-    loss = HardLabels()(model, batch.image, batch.label, batch.dense, dataset)
+    loss = HardLabels()(model, batch, dataset)
 
     logits = model(dataset.model_input(batch.image))
     expected = cross_entropy64(logits, torch.nn.functional.one_hot(batch.label, 3)).mean()
@@ -77,9 +77,8 @@ def test_hard_labels_is_the_first_term_alone(labelled: Path, model: nn.Module) -
 
 def test_the_front_door_spells_the_loss_as_documented(labelled: Path, model: nn.Module) -> None:
     dataset = ladd.load(labelled)
-    for image, label, dense in dataset.loader(batch_size=4, shuffle=True, seed=0, device="cpu"):
-        assert image is not None and label is not None
-        assert ladd.losses.LADD()(model, image, label, dense, dataset).ndim == 0
+    for batch in dataset.loader(batch_size=4, shuffle=True, seed=0, device="cpu"):
+        assert ladd.losses.LADD()(model, batch, dataset).ndim == 0
 
 
 def real_images(dataset: ladd.Dataset, count: int = 12) -> ImageSet:
@@ -133,7 +132,7 @@ def test_misuse_is_refused_with_what_to_do(tmp_path: Path, unlabelled: Path, mod
         train_students(dataset, NETWORK, TrainingPlan(loss="ladd"), real_images(dataset), 1)
     batch = next(iter(dataset.loader(2)))
     with pytest.raises(ladd.UsageError, match="ladd label"):
-        LADD()(model, batch.image, batch.label, batch.dense, dataset)
+        LADD()(model, batch, dataset)
     with pytest.raises(ladd.UsageError, match="sum, mean"):
         LADD("product")  # type: ignore[arg-type]
 

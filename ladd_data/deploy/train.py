@@ -139,8 +139,9 @@ def _train_one(
     torch.manual_seed(seed)
     network = build_network(spec).to(device)
     optimizer = torch.optim.SGD(network.parameters(), plan.lr, plan.momentum, weight_decay=plan.weight_decay)
-    loader = dataset.loader(plan.batch_size, shuffle=True, seed=seed, device=device, rank=0, world=1)
     loss_of = _loss(plan)
+    space = loss_of.space or "probabilities"
+    loader = dataset.loader(plan.batch_size, shuffle=True, seed=seed, device=device, space=space, rank=0, world=1)
     steps, step = plan.epochs * len(loader), 0
     loss = torch.zeros(())
     network.train()
@@ -148,7 +149,7 @@ def _train_one(
         for batch in loader:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(plan, step, steps)
-            loss = loss_of(network, batch.image, batch.label, batch.dense, dataset, batch.index)
+            loss = loss_of(network, batch, dataset)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -182,5 +183,4 @@ def natural_input(dataset: Dataset) -> Affine:
 
 def _refuse_misuse(dataset: Dataset, plan: TrainingPlan) -> None:
     natural_input(dataset)
-    if plan.loss == "ladd" and dataset.manifest.labels is None:
-        raise UsageError('--loss ladd needs dense labels and this dataset has none. Run "ladd label" first.')
+    _loss(plan).check(dataset.manifest)
