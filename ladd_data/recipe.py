@@ -110,4 +110,7 @@ class Recipe(_Part):
     ema: Share | None = Field(default=None, description="Decay of the average of weights that is tested.")
     ema_every: Literal["step", "epoch"] = Field(default="step", description="When the average is moved.")
     ema_warmup: bool = Field(default=False, description="The k-th update decays by min(ema, 1 - 1/k).")
+    online_labels: bool = Field(
+        default=False, description="Whether a teacher labelled each augmented picture anew: stored labels cannot."
+    )
     source: str | None = None

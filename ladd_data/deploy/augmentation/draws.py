@@ -16,7 +16,21 @@ from torch import Tensor
 from ladd_data.loaders.order import draw_uniform
 from ladd_data.types import F64, I64
 
-_STREAMS = ("choice", "color", "crop", "cutout", "flip", "scale", "rotate", "box", "pad", "shuffle", "mix", "partner", "mirror")
+_STREAMS = (
+    "choice",
+    "color",
+    "crop",
+    "cutout",
+    "flip",
+    "scale",
+    "rotate",
+    "box",
+    "pad",
+    "shuffle",
+    "mix",
+    "partner",
+    "mirror",
+)
 _TRIES = 64
 
 
