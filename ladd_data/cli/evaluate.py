@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,10 +13,11 @@ from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, prin
 from ladd_data.errors import LaddError, UsageError
 
 if TYPE_CHECKING:
+    from ladd_data.dataset import Dataset
     from ladd_data.evaluation.evaluate import Evaluation, Listener
     from ladd_data.evaluation.runs import Outcome, Run
     from ladd_data.labeling.team import Ranks
-    from ladd_data.sources import Reading
+    from ladd_data.recipe import Recipe
 
 PROTOCOL_HELP = "5-cae: ConvNet, VGG11, ResNet18, AlexNet, ViT, as the images' size wants them; 4-cae: no ViT; or names."
 OPTIMIZERS_HELP = "Such as sgd,adam,adamw:0.001, each in place of the recipe's own, which keeps its numbers."
@@ -64,7 +65,7 @@ def evaluate(
             raise UsageError("--download: not by several processes at once. Fetch the data first, without torchrun.")
         dataset = load(directory)
         plan = EvaluationPlan(
-            _recipe(recipe, settings or [], epochs),
+            _recipe(dataset, recipe, settings or [], epochs),
             protocol,
             seeds,
             tuple(optimizers.split(",")) if optimizers else (),
@@ -88,3 +89,49 @@ def evaluate(
             )
         if ranks.leads:
             _print(evaluation, out, as_json=json)
+
+
+def _recipe(dataset: Dataset, name: str | None, settings: list[str], epochs: int | None) -> Recipe:
+    from ladd_data.deploy.resolve import find_recipe, override
+
+    return override(
+        find_recipe(name, dataset.manifest), [*settings, *([f"epochs={epochs}"] if epochs is not None else [])]
+    )
+
+
+def _listener(bar: Callable[[int, int], None], *, quiet: bool, ranks: Ranks) -> Listener:
+    from ladd_data.evaluation.evaluate import Listener
+
+    def on_start(missing: int, total: int) -> None:
+        if ranks.leads and missing < total:
+            typer.echo(f"{total - missing} of {total} students are finished already", err=True)
+
+    def on_run(done: int, total: int, run: Run, outcome: Outcome) -> None:
+        bar(done, total)
+        if not quiet:
+            typer.echo(f"{run.name}: accuracy {outcome.accuracy:.2%}  ({outcome.seconds:.1f} s)")
+
+    return Listener(on_start, on_run)
+
+
+def _print(evaluation: Evaluation, out: Path, *, as_json: bool) -> None:
+    from ladd_data.evaluation.write import make_document
+
+    if as_json:
+        print_json(make_document(evaluation.facts, evaluation.runs, evaluation.findings))
+        return
+    typer.echo(f"\n{evaluation.table()}\n")
+    for note in evaluation.notes:
+        typer.echo(note, err=True)
+    typer.echo(f"wrote {out}")
+
+
+@contextmanager
+def _one_voice(ranks: Ranks) -> Iterator[None]:
+    """Let rank 0 alone say what all ranks raise."""
+    try:
+        yield
+    except LaddError as error:
+        if ranks.leads:
+            raise
+        raise typer.Exit(error.exit_code) from error

@@ -16,6 +16,7 @@ import numpy as np
 from ladd_data.convert import convert, prepare
 from ladd_data.converter import Distilled
 from ladd_data.dataset import Dataset, load
+from ladd_data.deploy.options import Options
 from ladd_data.errors import LaddError, UsageError
 from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
 from ladd_data.labeling.labeler import LoadedLabeler
@@ -50,25 +51,27 @@ def without_soft_labels(recipe: Recipe) -> Recipe:
 
     Optimiser, schedule, epochs, batch, augmentation and averaging stay: the same number of steps.
     """
-    kept = recipe.model_dump(include={"optimizer", "schedule", "epochs", "batch_size", "augmentation", "ema", "source"})
-    return Recipe.model_validate({"loss": "hard-ce", **kept})
+    of_the_loss = {
+        *("loss", "target", "view_reduction", "views_per_step", "temperature", "teacher_temperature"),
+        *("temperature_squared", "hard_weight", "smoothing", "top_k", "gift", "gift_weight", "online_labels"),
+    }
+    return Recipe.model_validate({"loss": "hard-ce", **recipe.model_dump(exclude=of_the_loss)})
 
 
-def is_soft(recipe: Recipe) -> bool:
-    """Tell whether a recipe uses soft labels."""
-    return recipe.loss != "hard-ce"
+def is_soft(recipe: Recipe, options: Options) -> bool:
+    """Tell whether a student trained so sees soft labels."""
+    return recipe.loss != "hard-ce" if options.soft is None else options.soft
 
 
-def choose_arms(recipe: Recipe, *, controls: bool, train: bool, labelers: bool) -> tuple[Arm, ...]:
+def choose_arms(*, soft: bool, controls: bool, train: bool, labelers: bool) -> tuple[Arm, ...]:
     """Return the arms that there are means for.
 
     Args:
-        recipe: of the evaluation.
+        soft: whether students see soft labels.
         controls: whether any but the dataset itself are wanted.
         train: whether there are real training images to draw from.
         labelers: whether the labelers of the dataset are there.
     """
-    soft = is_soft(recipe)
     own: Arm = "distilled-soft" if soft else "distilled-hard"
     if not controls:
         return (own,)

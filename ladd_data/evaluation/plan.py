@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from ladd_data.dataset import Dataset
+from ladd_data.deploy.options import Options
+from ladd_data.deploy.resolve import find_recipe
+from ladd_data.deploy.train import describe_run
 from ladd_data.errors import UsageError
 from ladd_data.evaluation.arms import Arm, check_labelers, choose_arms, is_soft, without_soft_labels
 from ladd_data.evaluation.inputs import RealImages, open_dataset, read_real, refuse_overlap
 from ladd_data.evaluation.protocol import choose_networks, choose_optimizer
 from ladd_data.evaluation.runs import Facts, Run
 from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
-from ladd_data.manifest import Manifest, Network
-from ladd_data.models.arithmetic import library_versions
+from ladd_data.manifest import Manifest
+from ladd_data.models.arithmetic import device_name, library_versions
 from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet, Reading
 
@@ -24,7 +27,7 @@ from ladd_data.sources import ImageSet, Reading
 class EvaluationPlan:
     """How a set is tested.
 
-    recipe: how students are trained.
+    recipe: how students are trained, or a recipe's name; None for the dataset's own.
     protocol: 5-cae, 4-cae, or networks' names with commas between.
     seeds: students a network, seeds 0, 1, ...
     optimizers: as "adam" or "sgd:0.05", in place of the recipe's own; none for the recipe's own alone.
@@ -32,15 +35,17 @@ class EvaluationPlan:
     width: channels of the blocks of ConvNets; 128 where left out.
     threads: that share one student's sums on a CPU, and so decide their last bits; None: what the earlier call that
         is continued had, else torch's choice.
+    options: the switches of LADD's Table 6, and how the arithmetic is done.
     """
 
-    recipe: Recipe
+    recipe: Recipe | str | None = None
     protocol: str = "5-cae"
     seeds: int = 5
     optimizers: tuple[str, ...] = ()
     controls: bool = False
     width: int | None = None
     threads: int | None = None
+    options: Options = field(default_factory=Options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +87,32 @@ def prepare(given: Given, plan: EvaluationPlan, device: torch.device) -> Prepare
     _check_plan(given, plan)
     dataset = open_dataset(given.dataset)
     manifest = dataset.manifest
-    networks = choose_networks(plan.protocol, manifest, plan.width)
-    optimizers = _choose_optimizers(plan)
-    _check_soft_labels(manifest, plan.recipe)
-    labelers = tuple(one if isinstance(one, LoadedLabeler) else load_labeler(Path(one), device) for one in given.labelers)
+    recipe = plan.recipe if isinstance(plan.recipe, Recipe) else find_recipe(plan.recipe, manifest)
+    soft = is_soft(recipe, plan.options)
+    networks, optimizers = choose_networks(plan.protocol, manifest, plan.width), _choose_optimizers(plan, recipe)
+    labelers = tuple(_open_labeler(one, device) for one in given.labelers)
     if labelers:
         check_labelers(manifest, labelers)
     val = read_real(given.val, manifest, "--val", given.reading)
     train = None if given.train is None else read_real(given.train, manifest, "--train", given.reading)
     if train is not None:
         refuse_overlap(train, val)
-    arms = choose_arms(plan.recipe, controls=plan.controls, train=train is not None, labelers=bool(labelers))
-    runs = tuple(
-        Run(network, name, arm, seed, without_soft_labels(recipe) if arm.endswith("hard") else recipe)
-        for network in networks
-        for name, recipe in optimizers
-        for arm in arms
-        for seed in range(plan.seeds)
-    )
+    arms = choose_arms(soft=soft, controls=plan.controls, train=train is not None, labelers=bool(labelers))
+    runs: list[Run] = []
+    for network in networks:
+        for name, under in optimizers:
+            for arm in arms:
+                hard = arm.endswith("hard") and soft
+                used = without_soft_labels(under) if hard else under
+                options = plan.options.model_copy(update=_ALL_SWITCHES) if hard else plan.options
+                told = describe_run(dataset, network, used, val, options, device)
+                runs += [
+                    Run(network, name, arm, seed, told.recipe, told.options, told.formula) for seed in range(plan.seeds)
+                ]
     facts: Facts = {
         "dataset": _describe_dataset(manifest),
         "val": _describe_images(val),
-        "device": device.type,
+        "device": device_name(device),
         "libraries": library_versions(),
     }
     random_facts: Facts = {} if train is None else {"train": _describe_images(train)}
@@ -111,12 +120,15 @@ def prepare(given: Given, plan: EvaluationPlan, device: torch.device) -> Prepare
     asked = {
         "protocol": plan.protocol,
         "networks": [network.model_dump(mode="json", exclude_defaults=True) for network in networks],
-        "recipe": plan.recipe.model_dump(mode="json", exclude_none=True),
+        "recipe_name": plan.recipe if isinstance(plan.recipe, str) else recipe.source or recipe.loss,
         "optimizers": [name for name, _ in optimizers],
         "seeds": plan.seeds,
     }
-    notes = _say_what_is_missing(plan, arms)
-    return Prepared(dataset, val, train, labelers, device, runs, facts, random_facts, asked, notes)
+    notes = _say_what_is_missing(arms, soft=soft, controls=plan.controls)
+    return Prepared(dataset, val, train, labelers, device, tuple(runs), facts, random_facts, asked, notes)
+
+
+_ALL_SWITCHES = {"full": None, "sub": None, "hard": None, "soft": None}
 
 
 def _check_plan(given: Given, plan: EvaluationPlan) -> None:
@@ -128,32 +140,29 @@ def _check_plan(given: Given, plan: EvaluationPlan) -> None:
         raise UsageError("--labeler labels random images: say with --train where they are drawn from.")
 
 
-def _choose_optimizers(plan: EvaluationPlan) -> tuple[tuple[str, Recipe], ...]:
+def _open_labeler(given: LoadedLabeler | str | Path, device: torch.device) -> LoadedLabeler:
+    return given if isinstance(given, LoadedLabeler) else load_labeler(Path(given), device)
+
+
+def _choose_optimizers(plan: EvaluationPlan, recipe: Recipe) -> tuple[tuple[str, Recipe], ...]:
     """Return the optimisers' names and the recipe under each."""
-    own = plan.recipe.optimizer
+    own = recipe.optimizer
     if not plan.optimizers:
-        return ((own.name if own is not None else "sgd", plan.recipe),)
+        return ((own.name if own is not None else "none", recipe),)
     chosen = [choose_optimizer(text, own) for text in plan.optimizers]
     names = [one.name for one in chosen]
     if len(set(names)) != len(names):
         raise UsageError(f"--optimizers {','.join(plan.optimizers)}: names one twice.")
-    return tuple((one.name, plan.recipe.model_copy(update={"optimizer": one})) for one in chosen)
+    return tuple((one.name, recipe.model_copy(update={"optimizer": one})) for one in chosen)
 
 
-def _check_soft_labels(manifest: Manifest, recipe: Recipe) -> None:
-    if is_soft(recipe) and manifest.labels is None:
-        raise UsageError(
-            f'the recipe\'s loss, {recipe.loss}, needs dense labels and this dataset has none. Run "ladd label" first.'
-        )
-
-
-def _say_what_is_missing(plan: EvaluationPlan, arms: tuple[Arm, ...]) -> tuple[str, ...]:
-    if not plan.controls:
+def _say_what_is_missing(arms: tuple[Arm, ...], *, soft: bool, controls: bool) -> tuple[str, ...]:
+    if not controls:
         return ()
     notes = []
     if "random-hard" not in arms:
         notes.append("No random images: --train does not say where to draw them from.")
-    if is_soft(plan.recipe) and "random-soft" not in arms:
+    if soft and "random-soft" not in arms:
         notes.append("No random images with soft labels: they need --train and, with --labeler, the set's own labeler.")
     return tuple(notes)
 

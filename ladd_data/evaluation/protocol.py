@@ -95,4 +95,4 @@ def choose_optimizer(text: str, own: Optimizer | None) -> Optimizer:
         lr = 0.0
     if not 0 < lr < float("inf"):
         raise UsageError(f'--optimizers "{text}": expected a rate above 0 after the colon, such as {name}:0.01.')
-    return chosen.model_copy(update={"lr": lr})
+    return chosen.model_copy(update={"lr": lr, "lr_by_network": {}})

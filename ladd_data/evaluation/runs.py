@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ladd_data.deploy.options import Options
 from ladd_data.errors import LaddError, UsageError
 from ladd_data.evaluation.arms import Arm
 from ladd_data.files import canonical_json, parse_json_strictly, read_limited, write_atomically
@@ -26,19 +27,31 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One student to train and test."""
+    """One student to train and test; recipe and options have nothing left to fill in, formula is of the loss."""
 
     network: Network
     optimizer: str
     arm: Arm
     seed: int
     recipe: Recipe
+    options: Options
+    formula: str
 
     @property
     def name(self) -> str:
         """Its file's name without the ending; different for each run of an evaluation."""
         network = re.sub(r"[^A-Za-z0-9.-]", "-", self.network.name)
         return f"{network}.{self.optimizer}.{self.arm}.seed-{self.seed:03d}"
+
+
+def describe_training(run: Run) -> Facts:
+    """Return how a student is trained, as JSON values."""
+    return {
+        "network": run.network.model_dump(mode="json", exclude_defaults=True),
+        "recipe": run.recipe.model_dump(mode="json", exclude_none=True),
+        "options": run.options.model_dump(mode="json", exclude_none=True),
+        "loss": run.formula,
+    }
 
 
 class Outcome(BaseModel):
@@ -61,9 +74,7 @@ class RunFolder:
 
     def facts(self, run: Run) -> Facts:
         """Return all that decides the numbers of a run."""
-        recipe = run.recipe.model_dump(mode="json", exclude_none=True)
-        network = run.network.model_dump(mode="json", exclude_defaults=True)
-        own = {"network": network, "optimizer": run.optimizer, "arm": run.arm, "seed": run.seed, "recipe": recipe}
+        own = {"arm": run.arm, "seed": run.seed, **describe_training(run)}
         return {**self._common, **(self._random if run.arm.startswith("random") else {}), **own}
 
     def find(self, run: Run) -> Outcome | None:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-import ladd_data.deploy.train as loop
 from ladd_data.dataset import Dataset, load
-from ladd_data.deploy.train import TrainingPlan
+from ladd_data.deploy.train import train_students
 from ladd_data.evaluation.arms import RandomSets
 from ladd_data.evaluation.plan import Prepared
 from ladd_data.evaluation.runs import Outcome, Run
@@ -43,19 +42,19 @@ class Trainer:
 
     def train(self, run: Run) -> Outcome:
         """Train the student of a run, and test it."""
-        dataset, prepared = self._dataset_of(run), self._prepared
-        recipe = run.recipe
-        plan = TrainingPlan(
-            loss="ladd" if recipe.loss == "ladd" else "hard-labels",
-            epochs=recipe.epochs or 1000,
-            batch_size=recipe.batch_size or 256,
-            lr=(recipe.optimizer.lr if recipe.optimizer else None) or 0.001,
-        )
+        prepared = self._prepared
         with _threads(self._threads):
-            result = loop._train_one(
-                dataset, run.network, plan, prepared.val, run.seed, prepared.device, lambda seed, step, steps: None
+            results = train_students(
+                self._dataset_of(run),
+                run.network,
+                run.recipe,
+                prepared.val,
+                [run.seed],
+                options=run.options,
+                device=prepared.device,
             )
-        return Outcome(accuracy=result.accuracy, loss=result.loss, steps=result.steps, seconds=result.seconds)
+        one = results.seeds[0]
+        return Outcome(accuracy=one.accuracy, loss=one.loss, steps=one.steps, seconds=one.seconds)
 
     def _dataset_of(self, run: Run) -> Dataset:
         if self._random is None or not run.arm.startswith("random"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ladd_data.evaluation.arms import ARMS
 from ladd_data.evaluation.results import OVERALL, Difference, Findings
-from ladd_data.evaluation.runs import Facts, Outcome, Run
+from ladd_data.evaluation.runs import Facts, Outcome, Run, describe_training
 from ladd_data.files import canonical_json, write_atomically
 
 FORMAT = "1.0"
@@ -20,10 +20,8 @@ def make_document(facts: Facts, runs: Sequence[tuple[Run, Outcome]], findings: F
     return {
         "ladd_evaluation": FORMAT,
         **facts,
-        "recipes": {
-            f"{run.network.name}, {run.optimizer}, {'hard' if run.recipe.loss == 'hard-ce' else 'soft'}": (
-                run.recipe.model_dump(mode="json", exclude_none=True)
-            )
+        "trainings": {
+            f"{run.network.name}, {run.optimizer}, {run.arm.partition('-')[2]}": describe_training(run)
             for run, _ in runs
         },
         "arms": {arm: ARMS[arm] for arm in dict.fromkeys(run.arm for run, _ in runs)},
@@ -125,7 +123,7 @@ def make_markdown(facts: Facts, findings: Findings) -> str:
     dataset, val = facts["dataset"], facts["val"]
     foot = (
         f"Accuracy in percent on {val['images']} images of {val['source']}, mean ± standard deviation over {seeds} "
-        f"students a model (overall: means over models of both). Loss: {facts['recipe']['loss']}. "
+        f"students a model (overall: means over models of both). Recipe: {facts['recipe_name']}. "
         f"Dataset digest {dataset['digest'][:12]}; `ladd evaluate`, ladd-data {facts['libraries']['ladd-data']}."
     )
     return f"{make_tables(findings)}\n\n{foot}\n"
