@@ -62,6 +62,7 @@ def evaluate(
     device: torch.device | str = "cpu",
     reading: Reading | None = None,
     overwrite: bool = False,
+    plots: bool = True,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     listener: Listener = Listener(),  # noqa: B008 (frozen)
 ) -> Evaluation:
@@ -81,6 +82,7 @@ def evaluate(
         device: where to train.
         reading: how sources are read.
         overwrite: forget what an earlier evaluation left in `out`.
+        plots: also draw results.svg and results.png, where matplotlib is there.
         ranks: the processes that share the runs, on one file system; all call this with equal arguments.
         listener: told of each run.
 
@@ -96,10 +98,12 @@ def evaluate(
     prepared = list[Prepared]()
     ranks.each(lambda: prepared.append(prepare(given, plan, place)))
     threads = ranks.lead(lambda: open_folder(folder, plan.threads, place, overwrite=overwrite))
-    return _carry_out(prepared[0], folder, threads, ranks, listener)
+    return _carry_out(prepared[0], folder, threads, plots, ranks, listener)
 
 
-def _carry_out(prepared: Prepared, folder: Path, threads: int | None, ranks: Ranks, listener: Listener) -> Evaluation:
+def _carry_out(
+    prepared: Prepared, folder: Path, threads: int | None, plots: bool, ranks: Ranks, listener: Listener
+) -> Evaluation:
     facts = {**prepared.facts, "threads": threads}
     kept = RunFolder(folder / "runs", facts, prepared.random_facts)
     runs = prepared.runs
@@ -122,7 +126,7 @@ def _carry_out(prepared: Prepared, folder: Path, threads: int | None, ranks: Ran
 
     def write() -> tuple[str, ...]:
         write_results(folder, document, outcomes, findings)
-        missing_plots = write_plots(folder, findings)
+        missing_plots = write_plots(folder, findings) if plots else None
         return prepared.notes if missing_plots is None else (*prepared.notes, missing_plots)
 
     return Evaluation(document, outcomes, findings, ranks.lead(write))

@@ -74,7 +74,9 @@ class RunFolder:
 
     def facts(self, run: Run) -> Facts:
         """Return all that decides the numbers of a run."""
-        own = {"arm": run.arm, "seed": run.seed, **describe_training(run)}
+        parts = {"network": run.network, "recipe": run.recipe, "options": run.options}
+        own: Facts = {name: part.model_dump(mode="json", exclude_defaults=True) for name, part in parts.items()}
+        own |= {"arm": run.arm, "seed": run.seed}
         return {**self._common, **(self._random if run.arm.startswith("random") else {}), **own}
 
     def find(self, run: Run) -> Outcome | None:
