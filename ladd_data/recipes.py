@@ -178,7 +178,7 @@ SOURCES: dict[str, str] = {
     "dc": "DC utils.py `evaluate_synset`, main.py (300 epochs); MNIST is augmented, the others are not.",
     "dsa": "DC utils.py and main.py: 1,000 epochs with DSA.",
     "dm": "DC main_DM.py: as `dsa`.",
-    "idc": "IDC argument.py and train.py for CIFAR-10 (mix_p 0.5); augment.py: flip and colour always, one of the rest.",
+    "idc": "IDC argument.py and train.py for CIFAR-10 (mix_p 0.5); augment.py: flip and colour always, one other.",
     "rded": "RDED argument.py, validation/main.py; batches are doubled for 100 and 1,000 classes by its converter.",
     "sre2l": "SRe2L validate/train_FKD.sh and .py: T = 20 without T^2, no decay of vectors.",
     "cda": "As `sre2l`, with batches of 128 (SRe2L issue 27).",

@@ -220,9 +220,7 @@ class LogProbabilities:
     temperature: float = 1.0
 
     def at(self, temperature: float) -> LogProbabilities:
-        """Return the labels that the same logits give at another temperature: q^(stored / wanted), renormalised."""
-        if temperature == self.temperature:
-            return self
+        """Return the labels that the same logits give at a temperature: q^(stored / wanted), renormalised."""
         return LogProbabilities((self.values * (self.temperature / temperature)).log_softmax(-1), temperature)
 
     def to_probabilities(self) -> Probabilities:

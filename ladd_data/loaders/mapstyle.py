@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, cast, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ladd_data.loaders.loader import Placement
 from ladd_data.loaders.opening import Opened
 from ladd_data.loaders.schedule import Schedule, Slots, require_int
 from ladd_data.shards.folder import Folder
-from ladd_data.types import Batch, DenseSpace, Views
+from ladd_data.types import Batch, DenseSpace
 
 
 class Sample(NamedTuple):

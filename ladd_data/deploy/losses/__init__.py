@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 
-def LADD(  # noqa: N802 - the loss's own name
+def LADD(
     view_reduction: Literal["sum", "mean"] = "sum", views_per_pass: int | None = None, views_per_step: int | None = None
 ) -> TermsLoss:
     """Return LADD's loss: CE of the full image and its hard label, plus the sum over views of CE with dense labels.
@@ -59,6 +59,6 @@ def LADD(  # noqa: N802 - the loss's own name
     return loss_of(recipe, views_per_pass=views_per_pass, views_per_step=views_per_step)
 
 
-def HardLabels() -> TermsLoss:  # noqa: N802 - beside LADD
+def HardLabels() -> TermsLoss:
     """Return cross-entropy of the full images against their hard labels: the baseline without dense labels."""
     return loss_of(Recipe(loss="hard-ce"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ladd_data.deploy.losses.criterion import SoftLoss
 from ladd_data.deploy.losses.gift import GIFT
 from ladd_data.deploy.losses.regression import MSE
-from ladd_data.deploy.losses.soft import KL, SoftCE, TemperedCE, TopKKL
+from ladd_data.deploy.losses.soft import KL, TemperedCE, TopKKL
 from ladd_data.errors import UsageError
 from ladd_data.manifest import Coding, Full, Manifest
 
@@ -23,6 +23,7 @@ def check_view_labels(manifest: Manifest, loss: SoftLoss | None) -> None:
         )
     if loss is None:
         return
+    _check_k(manifest, loss)
     coding, stored = manifest.labels.coding, say_coding(manifest.labels.coding)
     match loss:
         case MSE() | GIFT():
@@ -41,8 +42,6 @@ def check_view_labels(manifest: Manifest, loss: SoftLoss | None) -> None:
             )
         case TopKKL(k=k) if coding.encoding == "topk" and coding.k is not None and coding.k < k:
             raise _refusal(loss, stored, f"the {k} likeliest classes", f"--encoding topk --top-k {k}")
-        case TopKKL(k=k) if k > len(manifest.classes.names):
-            raise UsageError(f"topk-kl of {k} classes: this dataset has {len(manifest.classes.names)}.")
 
 
 def check_image_labels(manifest: Manifest, loss: SoftLoss) -> None:
@@ -51,6 +50,7 @@ def check_image_labels(manifest: Manifest, loss: SoftLoss) -> None:
     Raises:
         UsageError: there is none, or it is of another kind.
     """
+    _check_k(manifest, loss)
     soft = manifest.soft
     if soft is None:
         if manifest.labels is None:
@@ -87,6 +87,11 @@ def say_coding(coding: Coding) -> str:
     )
 
 
+def _check_k(manifest: Manifest, loss: SoftLoss) -> None:
+    if isinstance(loss, TopKKL) and loss.k > len(manifest.classes.names):
+        raise UsageError(f"topk-kl over {loss.k} classes: this dataset has {len(manifest.classes.names)}.")
+
+
 def _teacher(loss: KL | TemperedCE) -> float:
     if isinstance(loss, KL) and loss.teacher_temperature is None:
         return loss.temperature
@@ -98,6 +103,3 @@ def _refusal(loss: SoftLoss, stored: str, needed: str, instead: str) -> UsageErr
         f"the loss {loss.formula} needs {needed}; this dataset stores {stored}. "
         f'Label again: "ladd label ... {instead}", or take --loss soft-ce.'
     )
-
-
-__all__ = ["SoftCE", "check_image_labels", "check_view_labels", "has_stand_in", "say_coding"]

@@ -10,7 +10,7 @@ from ladd_data.deploy.losses.gift import GIFT
 from ladd_data.deploy.losses.regression import MSE
 from ladd_data.deploy.losses.soft import KL, SoftCE, TemperedCE, TopKKL
 from ladd_data.errors import UsageError
-from ladd_data.types import LogProbabilities, Logits, Probabilities, RegressionTargets, SoftLabels
+from ladd_data.types import Logits, LogProbabilities, Probabilities, RegressionTargets, SoftLabels
 
 SoftLoss = SoftCE | TemperedCE | KL | TopKKL | MSE | GIFT
 

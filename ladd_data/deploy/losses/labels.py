@@ -9,8 +9,8 @@ from ladd_data.manifest import Full, Manifest
 from ladd_data.types import (
     Batch,
     DenseSpace,
-    LogProbabilities,
     Logits,
+    LogProbabilities,
     Probabilities,
     RegressionTargets,
     SoftLabels,
@@ -42,8 +42,8 @@ def image_labels(batch: Batch, manifest: Manifest, space: DenseSpace) -> SoftLab
     """Return one soft label of each whole image, [batch, classes].
 
     The distiller's own where it is stored (`soft_*`); else the dense label of the view that is the whole image;
-    else, as a stand-in, the mean of the image's dense labels, of those views that are there: in the space of
-    the loss, so of probabilities, of logits, or (renormalised) of log-probabilities.
+    else, as a stand-in, the mean over the image's views that are there: of their probabilities, or of their
+    logits where the loss takes logits.
 
     Raises:
         UsageError: there is no soft label, or it cannot be had in the space.
@@ -55,10 +55,17 @@ def image_labels(batch: Batch, manifest: Manifest, space: DenseSpace) -> SoftLab
     found, temperature = _dense_space(batch, space), _temperature(manifest)
     if isinstance(manifest.labels.views, Full):
         return name_dense(batch.dense[:, 0], found, temperature)
-    there = batch.present
-    count = batch.dense.shape[1] if there is None else there.sum(1, keepdim=True).clamp_min(1)
-    mean = batch.dense.sum(1) / count  # the rows of missing views are all 0
-    return name_dense(mean.log_softmax(-1) if found == "log_probabilities" else mean, found, temperature)
+    if found == "log_probabilities":
+        mean = _mean(batch.dense.exp(), batch.present)
+        return Probabilities(mean, temperature).to_logs()
+    return name_dense(_mean(batch.dense, batch.present), found, temperature)
+
+
+def _mean(dense: Tensor, present: Tensor | None) -> Tensor:
+    """Return the mean over the views that are there, [batch, classes]."""
+    if present is None:
+        return dense.mean(1)
+    return (dense * present[..., None]).sum(1) / present.sum(1, keepdim=True).clamp_min(1)
 
 
 def _own_labels(soft: Tensor, batch: Batch, manifest: Manifest, space: DenseSpace) -> SoftLabels:

@@ -54,7 +54,10 @@ class Loss(Protocol):
 
     @property
     def space(self) -> DenseSpace | None:
-        """What `batch.dense` must hold: the loader is asked for it. None: dense labels are not used."""
+        """What `batch.dense` must hold where it is used. None: dense labels are not used."""
+
+    def loader_space(self, manifest: Manifest) -> DenseSpace:
+        """Return what to ask the loader of a dataset for: `loader(..., space=loss.loader_space(manifest))`."""
 
     @property
     def formula(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ladd_data.deploy.losses.criterion import SoftLoss
 from ladd_data.deploy.losses.gift import GIFT
@@ -56,8 +56,13 @@ def loss_of(
         UsageError: no images, or no labels, are left; or a constant that the loss needs is missing.
     """
     base = _default_switches(recipe)
-    chosen = [default if said is None else said for said, default in zip((full, sub, hard, soft), base, strict=True)]
-    terms = _terms(*chosen, 1.0 if recipe.hard_weight is None else recipe.hard_weight)
+    terms = _terms(
+        base.full if full is None else full,
+        base.sub if sub is None else sub,
+        base.hard if hard is None else hard,
+        base.soft if soft is None else soft,
+        1.0 if recipe.hard_weight is None else recipe.hard_weight,
+    )
     for name, value in (("views_per_pass", views_per_pass), ("views_per_step", views_per_step)):
         if value is not None and value < 1:
             raise UsageError(f"{name} {value}: expected 1 or more, or None for all.")
@@ -73,14 +78,21 @@ def loss_of(
     )
 
 
-def _default_switches(recipe: Recipe) -> tuple[bool, bool, bool, bool]:
-    """Return full, sub, hard, soft as the loss itself has them."""
+class _Switches(NamedTuple):
+    full: bool
+    sub: bool
+    hard: bool
+    soft: bool
+
+
+def _default_switches(recipe: Recipe) -> _Switches:
+    """Return what the loss itself trains on and against."""
     if recipe.loss == "ladd":
-        return True, True, True, True
+        return _Switches(True, True, True, True)
     if recipe.loss == "hard-ce":
-        return True, False, True, False
+        return _Switches(full=True, sub=False, hard=True, soft=False)
     whole = recipe.target == "image"
-    return whole, not whole, recipe.loss in _WITH_HARD, True
+    return _Switches(full=whole, sub=not whole, hard=recipe.loss in _WITH_HARD, soft=True)
 
 
 def _terms(full: bool, sub: bool, hard: bool, soft: bool, weight: float) -> Terms:

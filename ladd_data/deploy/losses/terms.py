@@ -21,6 +21,8 @@ from ladd_data.types import Batch, DenseSpace, SoftLabels, Views
 Rows = Callable[[Tensor, Tensor | None], Tensor]
 """(logits [n, classes], order of the labels or None) -> losses [n]."""
 
+_PLAIN = HardCE()
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -53,7 +55,7 @@ class TermsLoss:
     """
 
     terms: Terms
-    hard: HardCE = HardCE()
+    hard: HardCE = _PLAIN
     soft: SoftLoss | None = None
     view_reduction: Literal["sum", "mean"] = "sum"
     views_per_step: int | None = None
@@ -65,6 +67,11 @@ class TermsLoss:
         if self.soft is not None and (self.terms.sub_soft or self.terms.full_soft):
             return self.soft.space
         return "probabilities" if self.terms.sub_hard else None
+
+    def loader_space(self, manifest: Manifest) -> DenseSpace:
+        """Return what to ask the loader of this dataset for: `space`, or anything where dense labels are not used."""
+        own = manifest.soft is not None and not self.terms.sub_soft
+        return "probabilities" if self.space is None or own or manifest.labels is None else self.space
 
     @property
     def formula(self) -> str:
@@ -114,7 +121,7 @@ class TermsLoss:
         weight = 1.0
         for views in batch.view_chunks(self.views_per_step, self.views_per_pass):
             answer = student(views.pixels.flatten(0, 1))
-            rows = self._view_rows(answer, batch, views, scene).unflatten(0, (len(batch), -1))
+            rows = self._view_rows(answer, batch, views, scene).reshape(len(batch), -1)
             there = views.present
             total = total + (rows if there is None else torch.where(there, rows, 0.0)).sum(1)
             weight = views.weight
@@ -143,8 +150,7 @@ class TermsLoss:
 
         if not isinstance(answer, Mixed):
             return against(None)
-        share = torch.as_tensor(answer.share, device=logits.device)
-        return share * against(None) + (1 - share) * against(answer.partner)
+        return answer.share * against(None) + (1 - answer.share) * against(answer.partner)
 
     def _soft(self) -> SoftLoss:
         if self.soft is None:
