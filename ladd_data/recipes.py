@@ -60,6 +60,7 @@ _DSA_TRAINING = Recipe(
 )
 _SRE2L = Recipe(
     loss="kl",
+    views_per_step=1,
     temperature=20.0,
     optimizer=_ADAMW,
     schedule=_COSINE,
@@ -70,6 +71,7 @@ _SRE2L = Recipe(
 )
 _GVBSM = Recipe(
     loss="mse-ce",
+    views_per_step=1,
     hard_weight=0.1,
     optimizer=_ADAMW,
     schedule=_COSINE,
@@ -128,6 +130,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "rded": Recipe(
         loss="kl",
+        views_per_step=1,
         temperature=20.0,
         optimizer=_RDED,
         schedule=_HALF_COSINE,
@@ -143,6 +146,7 @@ RECIPES: dict[str, Recipe] = {
     "edc": _change(_GVBSM, hard_weight=0.025, schedule=_HALF_COSINE, batch_size=100, source="EDC"),
     "edc-cifar": Recipe(
         loss="mse-ce",
+        views_per_step=1,
         hard_weight=0.025,
         optimizer=_ADAMW,
         schedule=_TAIL,
@@ -157,6 +161,7 @@ RECIPES: dict[str, Recipe] = {
     "gift-code": _change(_GIFT_TRAINING, gift="code", source="GIFT, code"),
     "hello": Recipe(
         loss="mse-ce",
+        views_per_step=1,
         hard_weight=0.025,
         optimizer=_ADAMW,
         schedule=_HALF_COSINE,

@@ -190,7 +190,6 @@ def test_ways_to_compute_change_the_loss_by_rounding_only(labelled: Path, option
     found = train_students(dataset, NETWORK, LADD_PLAIN, real_images(dataset), 1, options=options).seeds[0].loss
 
     assert found == pytest.approx(reference, rel=0.02 if options.precision == "bf16" else 1e-4)
-    assert (found != reference) == (options.precision == "bf16") or options.precision == "float32"
 
 
 def test_views_per_pass_are_chosen_by_the_device_and_recorded(labelled: Path) -> None:
@@ -279,7 +278,7 @@ def test_torchrun_shares_the_seeds_and_gives_the_results_of_one_process(labelled
     images = real_images(ladd.load(labelled))
     np.savez(tmp_path / "val.npz", images=images.images.transpose(0, 2, 3, 1), labels=images.labels)
     script = write_script(tmp_path / "ladd.py")
-    common = ["train", labelled, "--val", tmp_path / "val.npz", "--width", "8", "--epochs", "2", "--seeds", "3", "-o"]
+    common = ["train", labelled, "--val", tmp_path / "val.npz", "--width", "8", "--epochs", "1", "--seeds", "3", "-o"]
 
     alone = run_alone(script, *common, tmp_path / "alone.json")
     together = run_ranks(script, *common, tmp_path / "together.json")
@@ -291,8 +290,6 @@ def test_torchrun_shares_the_seeds_and_gives_the_results_of_one_process(labelled
             seed.pop("seconds")
     assert found[0] == found[1] and [seed["seed"] for seed in found[0]["seeds"]] == [0, 1, 2]
     assert together.stdout.count("seed ") == 3 and together.stdout.count("over 3 seeds") == 1
-    refused = run_ranks(script, *common, tmp_path / "together.json", "--lr", "3")
-    assert refused.returncode != 0 and refused.stderr.count("error: ") == 1 and "is of another run" in refused.stderr
 
 
 def test_misuse_is_refused_with_what_to_do(tmp_path: Path, unlabelled: Path, labelled: Path, model: nn.Module) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ladd_data.dataset import Dataset
 from ladd_data.deploy.augmentation.augment import Augmenter
@@ -174,7 +174,7 @@ class Trainer:
         student = AugmentedStudent(network, self.augmenter, self.run.options, seed, self.device)
         loader = self._loader(seed)
         base, each, step = optimizer.param_groups[0]["lr"], len(loader), 0
-        loss = torch.zeros(())
+        parts: list[Tensor] = []
         network.train()
         for epoch in range(epochs):
             for batch in loader:
@@ -182,15 +182,17 @@ class Trainer:
                 for group in optimizer.param_groups:
                     group["lr"] = base * rate(schedule, *done)
                 student.begin(step)
-                loss = self.loss(student, batch, self.dataset)
                 optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
+                parts.clear()
+                for part in self.loss.parts(student, batch, self.dataset):
+                    torch.autograd.backward(part)
+                    parts.append(part.detach())
                 optimizer.step()
                 step += 1
                 if average is not None and (recipe.ema_every == "step" or step % each == 0):
                     average.update()
                 on_step(seed, step, epochs * each)
-        return float(loss.detach()), step
+        return float(sum(parts)), step
 
     def _loader(self, seed: int) -> Loader:
         size, space = whole(self.run.recipe.batch_size), self.loss.loader_space(self.dataset.manifest)
