@@ -184,7 +184,7 @@ SOURCES: dict[str, str] = {
     "dsa": "DC utils.py and main.py: 1,000 epochs with DSA.",
     "dm": "DC main_DM.py: as `dsa`.",
     "idc": "IDC argument.py and train.py for CIFAR-10 (mix_p 0.5); augment.py: flip and colour always, one other.",
-    "rded": "RDED argument.py, validation/main.py; batches are doubled for 100 and 1,000 classes by its converter.",
+    "rded": "RDED argument.py, validation/main.py; its converter doubles batches for 100 and for 1,000 classes.",
     "sre2l": "SRe2L validate/train_FKD.sh and .py: T = 20 without T^2, no decay of vectors.",
     "cda": "As `sre2l`, with batches of 128 (SRe2L issue 27).",
     "gvbsm": "G-VBSM Branch_full_ImageNet_1k/train/train.sh: the temperature is passed on and not used.",

@@ -23,7 +23,8 @@ def color(picture: Picture, u: Sequence[float]) -> Picture:
             for c in range(channels):
                 coloured[c, y, x] = (bright[c, y, x] - grey) * (u[1] * 2.0) + grey
     mean = coloured.sum() / coloured.size
-    return (coloured - mean) * (u[2] + 0.5) + mean
+    contrasted: Picture = (coloured - mean) * (u[2] + 0.5) + mean
+    return contrasted
 
 
 def crop(picture: Picture, u: Sequence[float]) -> Picture:
