@@ -60,6 +60,7 @@ _DSA_TRAINING = Recipe(
 )
 _SRE2L = Recipe(
     loss="kl",
+    views_per_step=1,
     temperature=20.0,
     optimizer=_ADAMW,
     schedule=_COSINE,
@@ -70,6 +71,7 @@ _SRE2L = Recipe(
 )
 _GVBSM = Recipe(
     loss="mse-ce",
+    views_per_step=1,
     hard_weight=0.1,
     optimizer=_ADAMW,
     schedule=_COSINE,
@@ -128,6 +130,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "rded": Recipe(
         loss="kl",
+        views_per_step=1,
         temperature=20.0,
         optimizer=_RDED,
         schedule=_HALF_COSINE,
@@ -143,6 +146,7 @@ RECIPES: dict[str, Recipe] = {
     "edc": _change(_GVBSM, hard_weight=0.025, schedule=_HALF_COSINE, batch_size=100, source="EDC"),
     "edc-cifar": Recipe(
         loss="mse-ce",
+        views_per_step=1,
         hard_weight=0.025,
         optimizer=_ADAMW,
         schedule=_TAIL,
@@ -157,6 +161,7 @@ RECIPES: dict[str, Recipe] = {
     "gift-code": _change(_GIFT_TRAINING, gift="code", source="GIFT, code"),
     "hello": Recipe(
         loss="mse-ce",
+        views_per_step=1,
         hard_weight=0.025,
         optimizer=_ADAMW,
         schedule=_HALF_COSINE,
@@ -178,8 +183,8 @@ SOURCES: dict[str, str] = {
     "dc": "DC utils.py `evaluate_synset`, main.py (300 epochs); MNIST is augmented, the others are not.",
     "dsa": "DC utils.py and main.py: 1,000 epochs with DSA.",
     "dm": "DC main_DM.py: as `dsa`.",
-    "idc": "IDC argument.py and train.py for CIFAR-10 (mix_p 0.5); augment.py: flip and colour always, one of the rest.",
-    "rded": "RDED argument.py, validation/main.py; batches are doubled for 100 and 1,000 classes by its converter.",
+    "idc": "IDC argument.py and train.py for CIFAR-10 (mix_p 0.5); augment.py: flip and colour always, one other.",
+    "rded": "RDED argument.py, validation/main.py; its converter doubles batches for 100 and for 1,000 classes.",
     "sre2l": "SRe2L validate/train_FKD.sh and .py: T = 20 without T^2, no decay of vectors.",
     "cda": "As `sre2l`, with batches of 128 (SRe2L issue 27).",
     "gvbsm": "G-VBSM Branch_full_ImageNet_1k/train/train.sh: the temperature is passed on and not used.",

@@ -253,6 +253,10 @@ class RegressionTargets:
 
     values: Tensor
 
+    def undivided(self) -> Tensor:
+        """Return the numbers, which no temperature divides."""
+        return self.values
+
 
 SoftLabels = Probabilities | LogProbabilities | Logits | RegressionTargets
 """Soft labels that say what their numbers are, which is what losses take."""

@@ -124,7 +124,7 @@ class Case:
         """Return the mean of a function of (rows, image) over the images that count, and its gradient."""
         z = self.student.double().requires_grad_()
         images = [i for i in range(self.batch_size) if self.mask is None or bool(self.mask[i])]
-        total = sum((of_image(z, image) for image in images), torch.zeros((), dtype=torch.float64)) / len(images)
+        total = sum((of_image(z, image) for image in images), 0 * z.sum()) / len(images)
         return float(total.detach()), torch.autograd.grad(total, z)[0]
 
     def views_part(

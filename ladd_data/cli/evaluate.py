@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
     from ladd_data.evaluation.evaluate import Evaluation, Listener
     from ladd_data.evaluation.runs import Outcome, Run
-    from ladd_data.labeling.team import Ranks
+    from ladd_data.team import Ranks
     from ladd_data.recipe import Recipe
 
 PROTOCOL_HELP = "5-cae: ConvNet, VGG11, ResNet18, AlexNet, ViT, as the images' size wants them; 4-cae: no ViT; or names."
@@ -57,7 +57,7 @@ def evaluate(
     from ladd_data.dataset import load
     from ladd_data.evaluation.evaluate import evaluate as run
     from ladd_data.evaluation.plan import EvaluationPlan
-    from ladd_data.labeling.team import join_ranks
+    from ladd_data.team import join_ranks
     from ladd_data.sources import Reading
 
     with join_ranks() as ranks, _one_voice(ranks):

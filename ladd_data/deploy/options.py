@@ -34,6 +34,10 @@ class Options(BaseModel):
     compiled: bool = False
 
 
+AS_GIVEN = Options()
+"""Nothing chosen: all as the recipe's loss and the device want it."""
+
+
 def settle(options: Options, manifest: Manifest, batch_size: int, device: torch.device) -> Options:
     """Return the options with the views per pass chosen: one on a CPU, as many as `PIXELS_PER_PASS` allows on a GPU."""
     if manifest.labels is None or options.views_per_pass is not None:

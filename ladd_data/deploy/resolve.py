@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -12,6 +12,8 @@ from ladd_data.errors import UsageError, nearest
 from ladd_data.manifest import Boxes, Manifest, Network
 from ladd_data.recipe import BatchRule, Recipe
 from ladd_data.recipes import RECIPES
+
+T = TypeVar("T")
 
 BASE = "ladd"
 """The recipe that fills gaps: LADD follows GLaD's training (Sec. 4.1), whatever made the images."""
@@ -89,8 +91,7 @@ def resolve(recipe: Recipe, manifest: Manifest, network: Network) -> Recipe:
         if getattr(recipe, name) is None:
             raise UsageError(f"the recipe says nothing of {name}. Take a whole one: --recipe {BASE}, or --set it.")
     _check_replay(recipe, manifest)
-    optimizer = recipe.optimizer
-    assert optimizer is not None
+    optimizer = whole(recipe.optimizer)
     rate = optimizer.lr_by_network.get(network.name, optimizer.lr)
     rate = rate if rate is not None else manifest.distillation.learned_lr
     if not rate:
@@ -104,6 +105,13 @@ def resolve(recipe: Recipe, manifest: Manifest, network: Network) -> Recipe:
         "batch_rule": None,
     }
     return recipe.model_copy(update=update)
+
+
+def whole(part: T | None) -> T:
+    """Return a part of a resolved recipe, where none is missing."""
+    if part is None:
+        raise UsageError("the recipe is not resolved: something that a run needs is missing.")
+    return part
 
 
 def _batch_size(rule: BatchRule | None, manifest: Manifest) -> int:

@@ -7,24 +7,28 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor, nn
 
 from ladd_data.dataset import Dataset
 from ladd_data.deploy.augmentation.augment import Augmenter
 from ladd_data.deploy.checks import check_run, natural_input
+from ladd_data.deploy.keep import Keep
 from ladd_data.deploy.losses import Loss, loss_of
-from ladd_data.deploy.optimizer import make_average, make_optimizer
-from ladd_data.deploy.options import Options, settle
-from ladd_data.deploy.resolve import resolve
+from ladd_data.deploy.optimizer import Average, make_average, make_optimizer
+from ladd_data.deploy.options import AS_GIVEN, Options, settle
+from ladd_data.deploy.resolve import resolve, whole
 from ladd_data.deploy.results import Results, Run, SeedResult
 from ladd_data.deploy.schedule import rate
 from ladd_data.deploy.student import AugmentedStudent
 from ladd_data.errors import LaddError
+from ladd_data.loaders.loader import Loader
 from ladd_data.manifest import Network
 from ladd_data.models import build_network
 from ladd_data.models.arithmetic import device_name, library_versions
 from ladd_data.models.evaluation import accuracy
 from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet
+from ladd_data.team import device_of_rank, join_ranks
 
 OnStep = Callable[[int, int, int], None]
 OnSeed = Callable[[SeedResult], None]
@@ -37,12 +41,16 @@ def train_students(
     val: ImageSet,
     seeds: int | Sequence[int],
     *,
-    options: Options = Options(),
+    options: Options = AS_GIVEN,
     device: torch.device | str = "cpu",
+    keep: Keep | None = None,
     on_step: OnStep = lambda seed, step, steps: None,
     on_seed: OnSeed = lambda result: None,
 ) -> Results:
     """Train students, each from scratch with its own seed, and test each after its last epoch.
+
+    Under torchrun every process calls this and trains its share of the seeds; each returns all results, which are
+    those of one process.
 
     Args:
         dataset: the distilled set.
@@ -51,21 +59,41 @@ def train_students(
         val: real images; labels in the dataset's class order.
         seeds: how many students, seeds 0, 1, ...; or their seeds.
         options: see `Options`.
-        device: where to train.
-        on_step: told (seed, steps done, steps in all).
-        on_seed: told each result as it comes.
+        device: where to train; under torchrun "cuda" is each process's own.
+        keep: the file that gets the results; seeds that it holds already are not trained again.
+        on_step: told (seed, steps done, steps in all), of this process's students.
+        on_seed: told each result: those kept, then this process's as they come, then those of others.
 
     Raises:
         UsageError: dataset, labels, recipe, network and test images do not go together; says what to do.
         LaddError: the loss is not finite.
     """
-    run = describe_run(dataset, network, recipe, val, options, device)
-    trainer = Trainer(dataset, run, val, torch.device(device))
-    results = []
-    for seed in range(seeds) if isinstance(seeds, int) else sorted(seeds):
-        results.append(trainer.train(seed, on_step))
-        on_seed(results[-1])
-    return Results(run, tuple(results))
+    wanted = range(seeds) if isinstance(seeds, int) else sorted(set(seeds))
+    with join_ranks() as ranks:
+        device = device_of_rank(torch.device(device))
+        run = describe_run(dataset, network, recipe, val, options, device)
+        finished = ranks.lead(lambda: keep.begin(run) if keep is not None else {})
+        results = {seed: finished[seed] for seed in wanted if seed in finished}
+        for result in results.values():
+            on_seed(result)
+        left = [seed for seed in wanted if seed not in results]
+
+        def train_share() -> list[SeedResult]:
+            trainer, share = Trainer(dataset, run, val, device), []
+            for seed in left[ranks.rank :: ranks.count]:
+                share.append(trainer.train(seed, on_step))
+                if keep is not None:
+                    keep.add(run, share[-1])
+                on_seed(share[-1])
+            return share
+
+        for rank, share in enumerate(ranks.each(train_share)):
+            results |= {result.seed: result for result in share}
+            for result in share if rank != ranks.rank else ():
+                on_seed(result)
+        whole_run = Results(run, tuple(results[seed] for seed in wanted))
+        ranks.lead(lambda: keep.finish(whole_run) if keep is not None else None)
+        return whole_run
 
 
 def describe_run(
@@ -73,19 +101,18 @@ def describe_run(
     network: Network,
     recipe: Recipe,
     val: ImageSet,
-    options: Options = Options(),
+    options: Options = AS_GIVEN,
     device: torch.device | str = "cpu",
 ) -> Run:
     """Return the run as it would be, all choices made; arguments and errors as of `train_students`."""
-    whole = resolve(recipe, dataset.manifest, network)
-    assert whole.batch_size is not None
-    settled = settle(options, dataset.manifest, whole.batch_size, torch.device(device))
-    loss = make_loss(whole, settled)
+    resolved = resolve(recipe, dataset.manifest, network)
+    settled = settle(options, dataset.manifest, whole(resolved.batch_size), torch.device(device))
+    loss = make_loss(resolved, settled)
     check_run(dataset, network, loss, val)
     return Run(
         dataset.manifest.digest,
         network,
-        whole,
+        resolved,
         settled,
         loss.formula,
         val.name,
@@ -111,9 +138,9 @@ def make_loss(recipe: Recipe, options: Options) -> Loss:
 class Trainer:
     """Trains the students of one run, one after another."""
 
-    def __init__(self, dataset: Dataset, run: Run, val: ImageSet, device: torch.device) -> None:
+    def __init__(self, dataset: Dataset, run: Run, val: ImageSet, device: torch.device | str) -> None:
         """Prepare what all students share."""
-        self.dataset, self.run, self.val, self.device = dataset, run, val, device
+        self.dataset, self.run, self.val, self.device = dataset, run, val, torch.device(device)
         self.loss = make_loss(run.recipe, run.options)
         self.input = natural_input(dataset)
         wanted = run.recipe.augmentation
@@ -126,45 +153,47 @@ class Trainer:
             LaddError: the loss is not finite.
         """
         began = time.perf_counter()
-        recipe, options = self.run.recipe, self.run.options
-        assert recipe.optimizer and recipe.schedule and recipe.epochs and recipe.batch_size
         torch.manual_seed(seed)
         network = build_network(self.run.network).to(self.device)
-        if options.channels_last:
+        if self.run.options.channels_last:
             network = network.to(memory_format=torch.channels_last)
-        network.train()
-        optimizer, average = make_optimizer(network, recipe.optimizer), make_average(network, recipe)
-        student = AugmentedStudent(network, self.augmenter, options, seed, self.device)
-        loader = self.dataset.loader(
-            recipe.batch_size,
-            shuffle=True,
-            seed=seed,
-            device=self.device,
-            space=self.loss.space or "probabilities",
-            rank=0,
-            world=1,
-        )
+        average = make_average(network, self.run.recipe)
+        loss, steps = self._learn(network, average, seed, on_step)
+        if not math.isfinite(loss):
+            raise LaddError(f"seed {seed}: the loss is {loss} after {steps} steps. Train again, with a smaller --lr.")
+        if average is not None:
+            average.swap()
+        share = accuracy(network, self.val.images, self.val.labels, self.input, self.device)
+        return SeedResult(seed, share, loss, steps, time.perf_counter() - began)
+
+    def _learn(self, network: nn.Module, average: Average | None, seed: int, on_step: OnStep) -> tuple[float, int]:
+        """Take all steps and return (the last loss, their number); nothing waits for the device before the end."""
+        recipe = self.run.recipe
+        optimizer = make_optimizer(network, whole(recipe.optimizer))
+        schedule, epochs = whole(recipe.schedule), whole(recipe.epochs)
+        student = AugmentedStudent(network, self.augmenter, self.run.options, seed, self.device)
+        loader = self._loader(seed)
         base, each, step = optimizer.param_groups[0]["lr"], len(loader), 0
-        steps = recipe.epochs * each
-        loss = torch.zeros(())
-        for epoch in range(recipe.epochs):
+        parts: list[Tensor] = []
+        network.train()
+        for epoch in range(epochs):
             for batch in loader:
-                done = (epoch, recipe.epochs) if recipe.schedule.every == "epoch" else (step, steps)
+                done = (epoch, epochs) if schedule.every == "epoch" else (step, epochs * each)
                 for group in optimizer.param_groups:
-                    group["lr"] = base * rate(recipe.schedule, *done)
+                    group["lr"] = base * rate(schedule, *done)
                 student.begin(step)
-                loss = self.loss(student, batch, self.dataset)
                 optimizer.zero_grad(set_to_none=True)
-                torch.autograd.backward(loss)
+                parts.clear()
+                for part in self.loss.parts(student, batch, self.dataset):
+                    torch.autograd.backward(part)
+                    parts.append(part.detach())
                 optimizer.step()
                 step += 1
                 if average is not None and (recipe.ema_every == "step" or step % each == 0):
                     average.update()
-                on_step(seed, step, steps)
-        last = float(loss.detach())
-        if not math.isfinite(last):
-            raise LaddError(f"seed {seed}: the loss is {last} after {steps} steps. Train again, with a smaller --lr.")
-        if average is not None:
-            average.swap()
-        share = accuracy(network, self.val.images, self.val.labels, self.input, self.device)
-        return SeedResult(seed, share, last, steps, time.perf_counter() - began)
+                on_step(seed, step, epochs * each)
+        return float(sum(parts)), step
+
+    def _loader(self, seed: int) -> Loader:
+        size, space = whole(self.run.recipe.batch_size), self.loss.loader_space(self.dataset.manifest)
+        return self.dataset.loader(size, shuffle=True, seed=seed, device=self.device, space=space, rank=0, world=1)

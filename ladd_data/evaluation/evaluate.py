@@ -18,7 +18,7 @@ from ladd_data.evaluation.runs import Facts, Outcome, Run, RunFolder
 from ladd_data.evaluation.student import Trainer
 from ladd_data.evaluation.write import make_tables, write_results
 from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.labeling.team import Ranks, device_of_rank
+from ladd_data.team import Ranks, device_of_rank
 from ladd_data.sources import Reading
 
 

@@ -52,7 +52,8 @@ def draw_uniform(count: int, *key: int) -> F64:
     stream = np.zeros(1, np.uint64)
     for part in key:
         stream = _mix(stream ^ np.array([part], np.uint64))
-    return (_mix(np.arange(count, dtype=np.uint64) + stream) >> np.uint64(11)) * 2.0**-53
+    bits = _mix(np.arange(count, dtype=np.uint64) + stream) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def _mix(value: U64) -> U64:

@@ -73,8 +73,9 @@ class Augmenter:
         return dsa.flip(pictures, draws.to_device(draws.per_row("mirror"))) if wanted.flip else pictures
 
     def _dsa(self, pictures: Tensor, draws: Draws) -> Tensor:
-        always = [name for name in ("flip", "color") if self.augmentation.dsa_always and name in self.operations]
-        last = [name for name in ("cutout",) if self.augmentation.dsa_always and name in self.operations]
+        fixed = set(self.operations) if self.augmentation.dsa_always else set()
+        always: list[str] = [name for name in ("flip", "color") if name in fixed]
+        last: list[str] = [name for name in ("cutout",) if name in fixed]
         choices = [name for name in self.operations if name not in (*always, *last)]
         for name in always:
             pictures = dsa.apply(name, pictures, self._numbers(name, draws))

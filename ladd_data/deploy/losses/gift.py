@@ -41,8 +41,8 @@ class GIFT:
         return f"1 - cos(z, {soft} + {self.weight:g} y/|y|), y smoothed by {self.smoothing:g} over the others"
 
     def rows(self, logits: Tensor, target: Logits | RegressionTargets, label: Tensor) -> Tensor:
-        """Return float32 [n] of logits [n, classes] and classes int64 [n]."""
-        soft = widen(target.undivided() if isinstance(target, Logits) else target.values)
+        """Return float64 [n] of logits [n, classes] and classes int64 [n]."""
+        soft = widen(target.undivided())
         classes = logits.shape[-1]
         hard = torch.full_like(soft, self.smoothing / max(1, classes - 1))
         hard.scatter_(-1, label[:, None], 1 - self.smoothing)

@@ -26,5 +26,5 @@ class HardCE:
         return "CE(z, y)" if self.smoothing == 0 else f"CE(z, {1 - self.smoothing:g} y + {self.smoothing:g} / C)"
 
     def rows(self, logits: Tensor, label: Tensor) -> Tensor:
-        """Return float32 [n] of logits [n, classes] and classes int64 [n]."""
+        """Return float64 [n] of logits [n, classes] and classes int64 [n]."""
         return functional.cross_entropy(widen(logits), label, reduction="none", label_smoothing=self.smoothing)

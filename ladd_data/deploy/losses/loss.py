@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +69,16 @@ class Loss(Protocol):
 
         Raises:
             UsageError: says what is stored, what is needed, and what to store instead.
+        """
+
+    def parts(self, student: Student, batch: Batch, scene: Scene) -> Iterator[Tensor]:
+        """Yield the loss pass by pass, scalars whose sum it is.
+
+        `for part in loss.parts(...): part.backward()` gives the gradient of the whole, and holds the activations of
+        one pass at a time.
+
+        Raises:
+            UsageError: as when called.
         """
 
     def __call__(self, student: Student, batch: Batch, scene: Scene) -> Tensor:

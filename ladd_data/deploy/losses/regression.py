@@ -28,6 +28,5 @@ class MSE:
         return "mean_c (z_c - t_c)^2"
 
     def rows(self, logits: Tensor, target: Logits | RegressionTargets) -> Tensor:
-        """Return float32 [n] of logits [n, classes]."""
-        wanted = target.undivided() if isinstance(target, Logits) else target.values
-        return (widen(logits) - widen(wanted)).square().mean(-1)
+        """Return float64 [n] of logits [n, classes]."""
+        return (widen(logits) - widen(target.undivided())).square().mean(-1)

@@ -28,7 +28,7 @@ class SoftCE:
         return "-sum_c p_c log s_c(z)"
 
     def rows(self, logits: Tensor, target: Probabilities) -> Tensor:
-        """Return float32 [n] of logits [n, classes]; 0 for a label that is all 0."""
+        """Return float64 [n] of logits [n, classes]; 0 for a label that is all 0."""
         return -(target.values * widen(logits).log_softmax(-1)).sum(-1)
 
 
@@ -52,7 +52,7 @@ class TemperedCE:
         return f"-sum_c s_c(t / {self.teacher_temperature:g}) log s_c(z)"
 
     def rows(self, logits: Tensor, target: LogProbabilities) -> Tensor:
-        """Return float32 [n] of logits [n, classes]."""
+        """Return float64 [n] of logits [n, classes]."""
         return SoftCE().rows(logits, _widen(target).at(self.teacher_temperature).to_probabilities())
 
 
@@ -79,7 +79,7 @@ class KL:
         return f"{factor}KL(s(t / {self._teacher():g}) || s(z / {self.temperature:g}))"
 
     def rows(self, logits: Tensor, target: LogProbabilities) -> Tensor:
-        """Return float32 [n] of logits [n, classes]."""
+        """Return float64 [n] of logits [n, classes]."""
         wanted = _widen(target).at(self._teacher()).values
         found = (widen(logits) / self.temperature).log_softmax(-1)
         divergence = (wanted.exp() * (wanted - found)).sum(-1)
@@ -115,7 +115,7 @@ class TopKKL:
         return f"KL(s(top {self.k} of t / {teacher:g}) || s(z / {self.temperature:g}))"
 
     def rows(self, logits: Tensor, target: LogProbabilities) -> Tensor:
-        """Return float32 [n] of logits [n, classes]."""
+        """Return float64 [n] of logits [n, classes]."""
         teacher = self.temperature if self.teacher_temperature is None else self.teacher_temperature
         kept, classes = widen(target.values).topk(self.k, dim=-1)
         wanted = (kept * (target.temperature / teacher)).log_softmax(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ from ladd_data.deploy.losses.capability import check_image_labels, check_view_la
 from ladd_data.deploy.losses.criterion import SoftLoss, soft_rows
 from ladd_data.deploy.losses.hard import HardCE
 from ladd_data.deploy.losses.labels import image_labels, view_labels
-from ladd_data.deploy.losses.loss import Mixed, Scene, Student, widen
+from ladd_data.deploy.losses.loss import Mixed, Scene, Student
 from ladd_data.errors import UsageError
 from ladd_data.manifest import Manifest
 from ladd_data.types import Batch, DenseSpace, SoftLabels, Views
@@ -47,8 +47,8 @@ class TermsLoss:
     soft: the loss against soft labels; None where no term has any.
     view_reduction: "sum" (Eq. 5), or "mean" over the views that are there.
     views_per_step: views drawn for each batch, in an unbiased estimate of the sum or mean over all; None for all.
-    views_per_pass: views of each image in one forward pass; None for all at once. Less memory; a network with batch
-        statistics then sees other batches, so that its training differs.
+    views_per_pass: views of each image in one forward pass; None for all at once. A network with batch statistics
+        sees other batches then, so that its training differs. It saves memory where `parts` are used one by one.
 
     Full images and views never share a forward pass. Missing views add nothing, and records that only fill the
     batch (`batch.mask`) count neither in sums nor in means.
@@ -102,33 +102,29 @@ class TermsLoss:
 
     def __call__(self, student: Student, batch: Batch, scene: Scene) -> Tensor:
         """Return the loss of a batch, a scalar."""
-        total = _zeros(batch)
+        return torch.stack(list(self.parts(student, batch, scene))).sum()
+
+    def parts(self, student: Student, batch: Batch, scene: Scene) -> Iterator[Tensor]:
+        """Yield the loss pass by pass, scalars whose sum it is: first of the full images, then of views."""
         if self.terms.full_hard or self.terms.full_soft:
-            total = total + self._full(student, batch, scene)
+            answer = student(scene.model_input(batch.image))
+            target = image_labels(batch, scene.manifest, self._soft().space) if self.terms.full_soft else None
+            rows = self._rows(answer, batch.label, target, self.terms.full_hard, self.terms.full_soft)
+            yield _mean(rows, batch)
         if self.terms.sub_hard or self.terms.sub_soft:
-            total = total + self._views(student, batch, scene)
-        if batch.mask is None:
-            return total.mean()
-        return torch.where(batch.mask, total, 0.0).sum() / batch.mask.sum().clamp_min(1)
+            for views in batch.view_chunks(self.views_per_step, self.views_per_pass):
+                answer = student(views.pixels.flatten(0, 1))
+                rows = self._view_rows(answer, batch, views, scene).reshape(len(batch), -1)
+                yield _mean(self._add_views(rows, batch, views), batch)
 
-    def _full(self, student: Student, batch: Batch, scene: Scene) -> Tensor:
-        answer = student(scene.model_input(batch.image))
-        target = image_labels(batch, scene.manifest, self._soft().space) if self.terms.full_soft else None
-        return self._rows(answer, batch.label, target, self.terms.full_hard, self.terms.full_soft)
-
-    def _views(self, student: Student, batch: Batch, scene: Scene) -> Tensor:
-        total = _zeros(batch)
-        weight = 1.0
-        for views in batch.view_chunks(self.views_per_step, self.views_per_pass):
-            answer = student(views.pixels.flatten(0, 1))
-            rows = self._view_rows(answer, batch, views, scene).reshape(len(batch), -1)
-            there = views.present
-            total = total + (rows if there is None else torch.where(there, rows, 0.0)).sum(1)
-            weight = views.weight
-        total = weight * total
+    def _add_views(self, rows: Tensor, batch: Batch, views: Views) -> Tensor:
+        """Return what the views of one pass, [batch, views], add to the loss of each image, [batch]."""
+        there = views.present
+        total = views.weight * (rows if there is None else torch.where(there, rows, 0.0)).sum(1)
         if self.view_reduction == "sum":
             return total
-        return total / (_count(batch) if batch.present is None else batch.present.sum(1).clamp_min(1))
+        count = batch.dense.shape[1] if batch.dense is not None else 1
+        return total / (count if batch.present is None else batch.present.sum(1).clamp_min(1))
 
     def _view_rows(self, answer: Tensor | Mixed, batch: Batch, views: Views, scene: Scene) -> Tensor:
         label = batch.label.repeat_interleave(len(views.numbers))
@@ -158,9 +154,8 @@ class TermsLoss:
         return self.soft
 
 
-def _zeros(batch: Batch) -> Tensor:
-    return widen(torch.zeros(len(batch), device=batch.image.device))
-
-
-def _count(batch: Batch) -> int:
-    return batch.dense.shape[1] if batch.dense is not None else 1
+def _mean(losses: Tensor, batch: Batch) -> Tensor:
+    """Return the mean over the records that count."""
+    if batch.mask is None:
+        return losses.mean()
+    return torch.where(batch.mask, losses, 0.0).sum() / batch.mask.sum().clamp_min(1)
