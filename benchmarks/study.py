@@ -40,7 +40,9 @@ def prepare_sets(work: Path, cells: list[Cell]) -> Sets:
     use_one_thread()
     work.mkdir(parents=True, exist_ok=True)
     sets = Sets(work)
-    for number, (distiller, ipc, labels) in enumerate(wanted := sorted({(c.distiller, c.ipc, c.labels) for c in cells}), 1):
+    for number, (distiller, ipc, labels) in enumerate(
+        wanted := sorted({(c.distiller, c.ipc, c.labels) for c in cells}), 1
+    ):
         sets.labelled(distiller, ipc, labels)
         print(f"\rdatasets {number}/{len(wanted)} ", end="", file=sys.stderr)
     return sets
@@ -56,7 +58,11 @@ def run_cells(cells: list[Cell], work: Path, jobs: int) -> dict[str, list[float]
             cell = once[waiting[job]]
             found[cell.key] = job.result()
             mean = sum(found[cell.key]) / len(found[cell.key])
-            print(f"{number}/{len(once)} {cell.section}: {cell.row}, {cell.column}: {mean:.1%}", file=sys.stderr, flush=True)
+            print(
+                f"{number}/{len(once)} {cell.section}: {cell.row}, {cell.column}: {mean:.1%}",
+                file=sys.stderr,
+                flush=True,
+            )
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from study_sets import LABELER_EPOCHS, WIDTH, Labelling, Sets
 
@@ -84,9 +83,7 @@ class Cell:
     def run(self, sets: Sets) -> list[float]:
         """Train and test the students that are not there yet, and return all accuracies, shares of 1, by seed."""
         folder = sets.labelled(self.distiller, self.ipc, self.labels)
-        plan = EvaluationPlan(
-            self.whole, "convnet-d3", seeds=SEEDS, width=WIDTH, threads=1, options=self._options()
-        )
+        plan = EvaluationPlan(self.whole, "convnet-d3", seeds=SEEDS, width=WIDTH, threads=1, options=self._options())
         out = sets.folder / "cells" / self.key
         out.parent.mkdir(exist_ok=True)
         return list(evaluate(folder, sets.test, out, plan, plots=False).findings.cells[0].accuracies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from study_cells import DISTILLER_NAMES, IPCS, NUMBERS, OPTIMIZERS, RATIOS
-from study_numbers import Table, join_names, subtract
+from study_numbers import Difference, Table, join_names, subtract
 
 
 def say_ladd(results: dict[str, Any]) -> list[str]:
@@ -20,7 +20,9 @@ def say_ladd(results: dict[str, Any]) -> list[str]:
         lines.append(f"**LADD less hard labels, IPC {ipc}**: {join_names(texts)} points. {verdict}")
     for ipc in IPCS:
         labels = subtract(table.values(f"random, IPC {ipc}", "LADD"), table.values(f"random, IPC {ipc}", "hard labels"))
-        images = subtract(table.values(f"dm, IPC {ipc}", "hard labels"), table.values(f"random, IPC {ipc}", "hard labels"))
+        images = subtract(
+            table.values(f"dm, IPC {ipc}", "hard labels"), table.values(f"random, IPC {ipc}", "hard labels")
+        )
         lines.append(
             f"**What adds more, IPC {ipc}**: to random digits with hard labels, dense labels add {labels.text} points, "
             f"distilling the images (dm) {images.text}."
@@ -78,8 +80,8 @@ def say_views(results: dict[str, Any]) -> list[str]:
     grows = all(difference.clear and difference.points > 0 for difference in found.values())
     lines.append(
         f"**More views** ({few} to {many}): {texts} points. The paper's statement that accuracy grows with N "
-        f"{'shows' if grows else 'does not show for every R'} here. The loss is the sum over views, so that more of them "
-        "are also larger steps."
+        f"{'shows' if grows else 'does not show for every R'} here. The loss is the sum over views, so that more of "
+        "them are also larger steps."
     )
     for number in NUMBERS:
         column = f"N = {number}"
@@ -87,7 +89,9 @@ def say_views(results: dict[str, Any]) -> list[str]:
         rest = [row for row in table.rows if row != best]
         second = max(rest, key=lambda row: table.mean(row, column))
         gap = subtract(table.values(best, column), table.values(second, column))
-        lines.append(f"**Best size at {column}**: {best}, {gap.text} points before {second} (the paper's choice is 5/8).")
+        lines.append(
+            f"**Best size at {column}**: {best}, {gap.text} points before {second} (the paper's choice is 5/8)."
+        )
     return lines
 
 
@@ -106,13 +110,15 @@ def say_labeler(results: dict[str, Any]) -> list[str]:
             f"training of the labeler hurts {shows} here."
         )
     else:
-        lines.append("**Early labels before late ones** (LADD, Fig. 5): does not show here, the last epoch is the best.")
+        lines.append(
+            "**Early labels before late ones** (LADD, Fig. 5): does not show here, the last epoch is the best."
+        )
     ten = subtract(table.values("10"), table.values("1"))
     lines.append(f"**Epoch 10, the paper's choice, less epoch 1**: {ten.text} points.")
     lines.append(
         f"**How sure**: the mean highest probability goes from {early['top']:.2f} (epoch {early['epoch']}) to "
-        f"{late['top']:.2f} (epoch {late['epoch']}), the entropy from {early['entropy']:.2f} to {late['entropy']:.2f} nats; "
-        f"that labelers grow more certain {'shows' if late['entropy'] < early['entropy'] else 'does not show'} here."
+        f"{late['top']:.2f} (epoch {late['epoch']}), the entropy from {early['entropy']:.2f} to "
+        f"{late['entropy']:.2f} nats; that labelers grow more certain {'shows' if late['entropy'] < early['entropy'] else 'does not show'} here."
     )
     return lines
 
@@ -138,7 +144,10 @@ def _spread(values: list[float]) -> float:
     return max(values) - min(values)
 
 
-def _claim(claim: str, found: Any, near: bool = False) -> str:
-    """Return a statement of the paper, the number here, and whether it shows."""
-    shows = (not found.clear) if near else (found.clear and found.points > 0)
-    return f"**{claim[0].upper()}{claim[1:]}**: {found.text} here; {'shows' if shows else 'does not show'}."
+def _claim(claim: str, found: Difference, near: bool = False) -> str:
+    """Return a statement of the paper, the number here, and whether it shows; `near`: that two are about equal."""
+    if near:
+        verdict = "does not show" if found.clear else "not contradicted"
+    else:
+        verdict = "shows" if found.clear and found.points > 0 else "does not show"
+    return f"**{claim[0].upper()}{claim[1:]}**: {found.text} here; {verdict}."

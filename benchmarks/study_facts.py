@@ -35,7 +35,12 @@ def describe_labeler(sets: Sets, epoch: int) -> dict[str, float]:
     assert dense is not None
     entropy = -(dense * dense.clamp_min(1e-30).log()).sum(-1)
     accuracy = load_labeler(sets.labeler(epoch)).description.accuracy or 0.0
-    return {"epoch": epoch, "accuracy": accuracy, "top": float(dense.max(-1).values.mean()), "entropy": float(entropy.mean())}
+    return {
+        "epoch": epoch,
+        "accuracy": accuracy,
+        "top": float(dense.max(-1).values.mean()),
+        "entropy": float(entropy.mean()),
+    }
 
 
 def describe_coding(sets: Sets, coding: str) -> dict[str, Any]:
@@ -45,7 +50,11 @@ def describe_coding(sets: Sets, coding: str) -> dict[str, Any]:
     assert labels is not None
     views = len(dataset) * labels.count
     stored = sum(values.nbytes for name, values in dataset.arrays.dense.items() if name.startswith("dense_"))
-    return {"coding": coding, "bytes_per_view": stored / views, "mean_tv": float(np.float64(labels.certificate.mean_tv))}
+    return {
+        "coding": coding,
+        "bytes_per_view": stored / views,
+        "mean_tv": float(np.float64(labels.certificate.mean_tv)),
+    }
 
 
 def name_machine() -> str:
@@ -53,5 +62,3 @@ def name_machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     return f"{name}, {os.cpu_count()} cores, torch {torch.__version__}"
-
-

@@ -20,10 +20,10 @@ All numbers are in [study/results.json](study/results.json); the same command wi
 place of `--markdown` trains everything again and tells whether each table has the same order.
 
 **What was run.** Small students, ConvNetD3 of width {WIDTH}, learn from a few pictures of handwritten digits and are
-tested on 397 real ones that nothing else has seen but the labelers' accuracy. The pictures are 1, 10 or 50 a class (IPC),
-{SIZE} pixels a side, made in three ways of 1,400 real digits: **random** draws them, **k-means** takes the centres it
-finds in each class (for IPC 1, the class's mean), **dm** is distribution matching, the program in examples/. Labels
-come from a labeler of the students' own kind, trained on the same 1,400 digits for 10 epochs. Every student takes
+tested on 397 real ones. The pictures are 1, 10 or 50 a class (IPC), {SIZE} pixels a side, made in three ways of 1,400
+other digits: **random** draws them, **k-means** takes the centres it finds in each class (for IPC 1, the class's
+mean), **dm** is distribution matching, the program in examples/. Dense labels come from a labeler of the students' own
+kind, trained on the same 1,400 digits for 10 epochs. Every student takes
 {STEPS} steps of {BATCH} images with SGD at 0.01 (momentum 0.9, weight decay 5e-4, cosine to 0), unless said. No
 augmentation. {SEEDS} students a number: **mean ± standard deviation**.
 
@@ -50,9 +50,9 @@ class Section:
 SECTIONS = {
     "ladd": Section(
         "Hard labels against LADD, at equal steps",
-        "Hard labels: the cross-entropy of whole images. LADD: that plus the sum over 25 views of the cross-entropy with "
-        "their dense labels (Eq. 5). A step of LADD costs 26 times the pictures; the row *views, hard* of the next "
-        "section has the same cost without the labels. No part of the distilled images was made for these labels.",
+        "Hard labels: the cross-entropy of whole images. LADD: that plus the sum over 25 views of the cross-entropy "
+        "with their dense labels (Eq. 5). A step of LADD sees 26 times the pictures; *views, hard* in the next section "
+        "sees 25 times as many without dense labels.",
         "images",
         claims.say_ladd,
     ),
@@ -137,7 +137,5 @@ def _table(name: str, section: Section, results: dict[str, Any]) -> str:
 
 def _with_columns(table: Table, head: tuple[str, ...], facts: list[tuple[str, ...]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [
-        f"| {' | '.join([row, *own, table.say(row)])} |" for row, own in zip(table.rows, facts, strict=True)
-    ]
+    lines += [f"| {' | '.join([row, *own, table.say(row)])} |" for row, own in zip(table.rows, facts, strict=True)]
     return "\n".join(lines)

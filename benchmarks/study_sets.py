@@ -167,7 +167,9 @@ def lloyd(pixels: F32, count: int, rounds: int = 20) -> F32:
     for _ in range(rounds):
         squares = (centres**2).sum(1)
         nearest = (squares - 2 * flat @ centres.T).argmin(1)
-        filled = [flat[nearest == place].mean(0) if (nearest == place).any() else centres[place] for place in range(count)]
+        filled = [
+            flat[nearest == place].mean(0) if (nearest == place).any() else centres[place] for place in range(count)
+        ]
         centres = np.stack(filled)
     return centres.reshape(count, *pixels.shape[1:]).astype(np.float32)
 

@@ -127,9 +127,9 @@ def test_the_command_line_starts_without_torch() -> None:
 
 FRONT_DOOR = """
     __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Classes ConvertError Converter Dataset DatasetError
-    Description Distilled EvaluationPlan LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe Record SoftValues
-    UsageError boxes check_labels collate evaluate grid imagenet_indices load load_labeler open_pictures pull push stream
-    validate
+    Description Distilled EvaluationPlan LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe
+    Record SoftValues UsageError boxes check_labels collate evaluate grid imagenet_indices load load_labeler
+    open_pictures pull push stream validate
 """
 
 

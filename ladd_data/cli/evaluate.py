@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
-from ladd_data.errors import LaddError, UsageError
+from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, one_voice, print_json, progress_bar
+from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
     from ladd_data.evaluation.evaluate import Evaluation, Listener
     from ladd_data.evaluation.runs import Outcome, Run
-    from ladd_data.team import Ranks
     from ladd_data.recipe import Recipe
+    from ladd_data.team import Ranks
 
-PROTOCOL_HELP = "5-cae: ConvNet, VGG11, ResNet18, AlexNet, ViT, as the images' size wants them; 4-cae: no ViT; or names."
+PROTOCOL_HELP = "5-cae: ConvNet, VGG11, ResNet18, AlexNet, ViT, chosen by the images' size; 4-cae: no ViT; or names."
 OPTIMIZERS_HELP = "Such as sgd,adam,adamw:0.001, each in place of the recipe's own, which keeps its numbers."
 
 
@@ -39,7 +38,7 @@ def evaluate(
     controls: Annotated[
         bool, typer.Option("--controls", help="Also without soft labels, and on random images of the same count.")
     ] = False,
-    train: Annotated[str | None, typer.Option(help="With --controls: real images to draw the random ones from.")] = None,
+    train: Annotated[str | None, typer.Option(help="With --controls: where to draw random images from.")] = None,
     labeler: Annotated[
         list[Path] | None, typer.Option(help="With --controls: what labelled DIR, to label random images too.")
     ] = None,
@@ -57,10 +56,10 @@ def evaluate(
     from ladd_data.dataset import load
     from ladd_data.evaluation.evaluate import evaluate as run
     from ladd_data.evaluation.plan import EvaluationPlan
-    from ladd_data.team import join_ranks
     from ladd_data.sources import Reading
+    from ladd_data.team import join_ranks
 
-    with join_ranks() as ranks, _one_voice(ranks):
+    with join_ranks() as ranks, one_voice(ranks):
         if download and ranks.count > 1:
             raise UsageError("--download: not by several processes at once. Fetch the data first, without torchrun.")
         dataset = load(directory)
@@ -124,14 +123,3 @@ def _print(evaluation: Evaluation, out: Path, *, as_json: bool) -> None:
     for note in evaluation.notes:
         typer.echo(note, err=True)
     typer.echo(f"wrote {out}")
-
-
-@contextmanager
-def _one_voice(ranks: Ranks) -> Iterator[None]:
-    """Let rank 0 alone say what all ranks raise."""
-    try:
-        yield
-    except LaddError as error:
-        if ranks.leads:
-            raise
-        raise typer.Exit(error.exit_code) from error

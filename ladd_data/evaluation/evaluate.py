@@ -15,11 +15,11 @@ from ladd_data.evaluation.plan import EvaluationPlan, Given, Prepared, prepare
 from ladd_data.evaluation.plot import write_plots
 from ladd_data.evaluation.results import Findings, summarise
 from ladd_data.evaluation.runs import Facts, Outcome, Run, RunFolder
-from ladd_data.evaluation.student import Trainer
-from ladd_data.evaluation.write import make_tables, write_results
+from ladd_data.evaluation.student import StudentTrainer
+from ladd_data.evaluation.write import make_tables, say_diverged, write_results
 from ladd_data.labeling.labeler import LoadedLabeler
-from ladd_data.team import Ranks, device_of_rank
 from ladd_data.sources import Reading
+from ladd_data.team import Ranks, device_of_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def evaluate(
     overwrite: bool = False,
     plots: bool = True,
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
-    listener: Listener = Listener(),  # noqa: B008 (frozen)
+    listener: Listener = Listener(),
 ) -> Evaluation:
     """Train and test every student of a plan, and write what came of it.
 
@@ -89,7 +89,7 @@ def evaluate(
     Raises:
         UsageError: the recipe needs labels that are not there, the images are ZCA-whitened or of another shape
             than the validation images, `out` holds an evaluation with other settings, or a control lacks means.
-        LaddError: the validation classes are not the dataset's, or a loss is not finite.
+        LaddError: the validation classes are not the dataset's.
 
     Source: LADD, Sec. 4.1 and Table 1 (5-CAE, 4-CAE); GIFT, Table 5 (optimisers).
     """
@@ -110,7 +110,7 @@ def _carry_out(
     missing = ranks.lead(lambda: [number for number, run in enumerate(runs) if kept.find(run) is None])
     listener.on_start(len(missing), len(runs))
     mine = [runs[number] for number in missing[ranks.rank :: ranks.count]]
-    trainer = Trainer(prepared, folder / "random", threads)
+    trainer = StudentTrainer(prepared, folder / "random", threads)
     ranks.each(lambda: trainer.make_random([runs[number] for number in missing], ranks.rank, ranks.count))
 
     def train_mine() -> None:
@@ -127,6 +127,6 @@ def _carry_out(
     def write() -> tuple[str, ...]:
         write_results(folder, document, outcomes, findings)
         missing_plots = write_plots(folder, findings) if plots else None
-        return prepared.notes if missing_plots is None else (*prepared.notes, missing_plots)
+        return (*prepared.notes, *say_diverged(outcomes), *([missing_plots] if missing_plots else []))
 
     return Evaluation(document, outcomes, findings, ranks.lead(write))

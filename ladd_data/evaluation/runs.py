@@ -55,12 +55,15 @@ def describe_training(run: Run) -> Facts:
 
 
 class Outcome(BaseModel):
-    """What came of a run."""
+    """What came of a run: accuracy, last loss, steps, seconds.
+
+    loss: None for a student that diverged: its loss was no longer finite, and it counts as one that guesses.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
     accuracy: Annotated[float, Field(ge=0, le=1)]
-    loss: float
+    loss: float | None
     steps: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0)]
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 
 from ladd_data.dataset import Dataset, load
-from ladd_data.deploy.train import train_students
+from ladd_data.deploy.train import DivergedError, Trainer, describe_run
 from ladd_data.evaluation.arms import RandomSets
 from ladd_data.evaluation.plan import Prepared
 from ladd_data.evaluation.runs import Outcome, Run
 from ladd_data.files import canonical_json
 
 
-class Trainer:
+class StudentTrainer:
     """Trains any of the runs that were prepared."""
 
     def __init__(self, prepared: Prepared, random: Path, threads: int | None) -> None:
@@ -28,9 +28,7 @@ class Trainer:
         if prepared.train is not None:
             made_from = canonical_json([prepared.facts["dataset"], prepared.random_facts])
             folder = random / hashlib.sha256(made_from).hexdigest()[:12]
-            self._random = RandomSets(
-                prepared.dataset, prepared.train, prepared.labelers, folder, str(prepared.device)
-            )
+            self._random = RandomSets(prepared.dataset, prepared.train, prepared.labelers, folder, str(prepared.device))
 
     def make_random(self, runs: Sequence[Run], rank: int, count: int) -> None:
         """Draw, and label, the random images that these runs need; of `count` ranks, `rank` makes its share."""
@@ -41,19 +39,14 @@ class Trainer:
                 self._random.make(seed, soft=soft)
 
     def train(self, run: Run) -> Outcome:
-        """Train the student of a run, and test it."""
-        prepared = self._prepared
-        with _threads(self._threads):
-            results = train_students(
-                self._dataset_of(run),
-                run.network,
-                run.recipe,
-                prepared.val,
-                [run.seed],
-                options=run.options,
-                device=prepared.device,
-            )
-        one = results.seeds[0]
+        """Train the student of a run, and test it; one whose loss is no longer finite counts as one that guesses."""
+        dataset, val, device = self._dataset_of(run), self._prepared.val, self._prepared.device
+        told = describe_run(dataset, run.network, run.recipe, val, run.options, device)
+        try:
+            with _threads(self._threads):
+                one = Trainer(dataset, told, val, device).train(run.seed)
+        except DivergedError:
+            return Outcome(accuracy=1 / len(dataset.classes), loss=None, steps=0, seconds=0.0)
         return Outcome(accuracy=one.accuracy, loss=one.loss, steps=one.steps, seconds=one.seconds)
 
     def _dataset_of(self, run: Run) -> Dataset:

@@ -13,6 +13,11 @@ from ladd_data.evaluation.runs import Facts, Outcome, Run, describe_training
 from ladd_data.files import canonical_json, write_atomically
 
 FORMAT = "1.0"
+COLUMNS = (
+    *("dataset", "arm", "optimizer", "model", "width", "seed", "loss", "epochs", "batch_size", "lr"),
+    *("steps", "final_loss", "accuracy"),
+)
+"""Of results.csv."""
 
 
 def make_document(facts: Facts, runs: Sequence[tuple[Run, Outcome]], findings: Findings) -> Facts:
@@ -78,16 +83,15 @@ def make_csv(dataset: str, runs: Sequence[tuple[Run, Outcome]]) -> str:
     """Return results.csv: one row a run."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        ["dataset", "arm", "optimizer", "model", "width", "seed", "loss_function", "epochs", "batch_size"]
-        + ["lr", "steps", "final_loss", "accuracy"]
-    )
+    rows.writerow(COLUMNS)
     for run, outcome in runs:
         recipe = run.recipe
         lr = recipe.optimizer.lr if recipe.optimizer else None
         rows.writerow(
-            [dataset, run.arm, run.optimizer, run.network.name, run.network.width, run.seed, recipe.loss]
-            + [recipe.epochs, recipe.batch_size, lr, outcome.steps, outcome.loss, outcome.accuracy]
+            [
+                *(dataset, run.arm, run.optimizer, run.network.name, run.network.width, run.seed, recipe.loss),
+                *(recipe.epochs, recipe.batch_size, lr, outcome.steps, outcome.loss, outcome.accuracy),
+            ]
         )
     return text.getvalue()
 
@@ -117,7 +121,16 @@ def make_tables(findings: Findings) -> str:
     return "\n\n".join(parts)
 
 
-def make_markdown(facts: Facts, findings: Findings) -> str:
+def say_diverged(runs: Sequence[tuple[Run, Outcome]]) -> tuple[str, ...]:
+    """Return a sentence about the students that diverged, if any did."""
+    names = [run.name for run, outcome in runs if outcome.loss is None]
+    if not names:
+        return ()
+    some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return (f"{len(names)} of {len(runs)} students diverged and count as guesses: {some}. Try a smaller rate.",)
+
+
+def make_markdown(facts: Facts, runs: Sequence[tuple[Run, Outcome]], findings: Findings) -> str:
     """Return results.md: the tables, and beneath what they are of, for a dataset's card."""
     seeds = len(findings.cells[0].accuracies)
     dataset, val = facts["dataset"], facts["val"]
@@ -126,14 +139,14 @@ def make_markdown(facts: Facts, findings: Findings) -> str:
         f"students a model (overall: means over models of both). Recipe: {facts['recipe_name']}. "
         f"Dataset digest {dataset['digest'][:12]}; `ladd evaluate`, ladd-data {facts['libraries']['ladd-data']}."
     )
-    return f"{make_tables(findings)}\n\n{foot}\n"
+    return f"{make_tables(findings)}\n\n{' '.join([foot, *say_diverged(runs)])}\n"
 
 
 def write_results(folder: Path, facts: Facts, runs: Sequence[tuple[Run, Outcome]], findings: Findings) -> None:
     """Write results.json, results.csv and results.md into a folder, each whole or not at all."""
     write_atomically(folder / "results.json", canonical_json(make_document(facts, runs, findings)))
     write_atomically(folder / "results.csv", make_csv(facts["dataset"]["name"], runs).encode())
-    write_atomically(folder / "results.md", make_markdown(facts, findings).encode())
+    write_atomically(folder / "results.md", make_markdown(facts, runs, findings).encode())
 
 
 def say_percent(mean: float, std: float) -> str:
