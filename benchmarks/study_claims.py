@@ -115,10 +115,11 @@ def say_labeler(results: dict[str, Any]) -> list[str]:
         )
     ten = subtract(table.values("10"), table.values("1"))
     lines.append(f"**Epoch 10, the paper's choice, less epoch 1**: {ten.text} points.")
+    certain = "shows" if late["entropy"] < early["entropy"] else "does not show"
     lines.append(
         f"**How sure**: the mean highest probability goes from {early['top']:.2f} (epoch {early['epoch']}) to "
         f"{late['top']:.2f} (epoch {late['epoch']}), the entropy from {early['entropy']:.2f} to "
-        f"{late['entropy']:.2f} nats; that labelers grow more certain {'shows' if late['entropy'] < early['entropy'] else 'does not show'} here."
+        f"{late['entropy']:.2f} nats; that labelers grow more certain {certain} here."
     )
     return lines
 
