@@ -1,165 +1,203 @@
-"""A training step against the model's own work in it: what views, labels and augmentation add.
+"""A training step with LADD's loss against the model's own forward and backward, and what a whole run takes.
 
-    python benchmarks/deploy.py [--device cuda] [--model convnet-d3] [--width 128] [--size 32] [--batch 64] [--steps 5]
-    python benchmarks/deploy.py --epochs 1000 --images 100
+    python benchmarks/deploy.py [--size 32] [--batch 64] [--width 128] [--steps 10] [--device cuda] [--full]
 
-"limit" is the same passes, backward passes and optimiser's step on tensors that are ready. "step" is what `ladd train`
-does: gathering records, cutting views, decoding labels, augmenting, and the limit's work. Both take turns; times are
-CPU seconds of this process (on a GPU, seconds with the device waited for), the least of `--repeats`. With --epochs the
-total of such a run is reckoned from the step.
+"model" runs the network forward and backward on tensors that are ready: full images and views cut beforehand, in
+the same passes, each answered by a fixed gradient. "step" does the same from the loader on: gather the batch, turn it
+into model input, cut the views, decode the labels, compute Eq. 5. "rest" is all of a step but the network: what
+loader, views and loss cost; "views" and "batch" are parts of it. The optimiser is left out. They take turns, so that
+what else the machine does falls on all; on a CPU, time is this process's own.
+
+The run is 1,000 epochs over IPC 10 (100 images, 10 classes). Without --full its time is that of the measured steps
+times their number, and the output says so; with --full it is run to its end, with SGD.
 """
 
 from __future__ import annotations
 
 import argparse
+import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from ladd_data.convert import convert, prepare
 from ladd_data.converter import Distilled
 from ladd_data.dataset import Dataset, load
-from ladd_data.deploy.augmentation.augment import Augmenter
 from ladd_data.deploy.losses import LADD
-from ladd_data.deploy.options import Options
-from ladd_data.deploy.student import AugmentedStudent
-from ladd_data.encodings.profiles import Budget, coding_of_profile
+from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import LabelerDescription, load_labeler, save_labeler
-from ladd_data.manifest import Classes, Normalization
-from ladd_data.models import build_network, describe_network
-from ladd_data.models.arithmetic import device_name
-from ladd_data.recipe import Augmentation
-from ladd_data.recipes import DSA
+from ladd_data.manifest import Classes, Network, Normalization
+from ladd_data.models import build_network
+from ladd_data.types import Batch
 from ladd_data.views.geometry import grid
 
+CLASSES = Classes(names=tuple(f"class-{number}" for number in range(10)))
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-CLASSES = Classes(names=tuple("0123456789"))
-AUGMENTATIONS = {
-    "none": None,
-    "dsa": Augmentation(dsa=DSA),
-    "dsa per image": Augmentation(dsa=DSA, dsa_per_image=True),
-    "crop, flip, cutmix": Augmentation(crop_scale=(0.5, 1.0), flip=True, cutmix=1.0),
-}
+EPOCHS, IPC = 1000, 10
 
 
-def make_dataset(folder: Path, images: int, size: int) -> Dataset:
-    """Write a labelled dataset of noise."""
-    generator = np.random.default_rng(0)
-    pixels = generator.normal(0, 1, (images, 3, size, size)).astype(np.float32)
-    labels = np.arange(images, dtype=np.int64) % 10
-    distilled = Distilled("noise", "", pixels, labels, CLASSES, NORMALIZATION, "none", ())
-    convert(prepare(distilled, "noise"), folder / "plain")
-    network = describe_network("convnet-d3", width=8, classes=10, channels=3, size=size)
-    description = LabelerDescription(network=network, classes=CLASSES, normalization=NORMALIZATION, epochs_done=1)
-    save_labeler(folder / "labeler.safetensors", build_network(network), description)
-    coding = coding_of_profile("default", Budget(10, 25, 3 * size * size))
-    labeler = load_labeler(folder / "labeler.safetensors")
-    plan = LabelPlan(labeler, grid(5, "5/8"), coding, torch.device("cpu"), "default")
-    label_dataset(load(folder / "plain"), plan, folder / "labelled")
-    return load(folder / "labelled")
+def make_dataset(home: Path, size: int) -> Dataset:
+    """Write and open 100 images of noise with 25 dense labels each, of an untrained labeler."""
+    count = IPC * len(CLASSES.names)
+    images = np.random.default_rng(0).normal(0, 1, (count, 3, size, size)).astype(np.float32)
+    distilled = Distilled(
+        method="noise",
+        repository="https://example.org",
+        images=images,
+        labels=np.arange(count, dtype=np.int64) % len(CLASSES.names),
+        classes=CLASSES,
+        normalization=NORMALIZATION,
+        whitening="none",
+        files=(),
+    )
+    convert(prepare(distilled, "noise"), home / "noise")
+    network = Network(name="convnet-d3", width=32, classes=len(CLASSES.names), channels=3, size=size)
+    described = LabelerDescription(
+        network=network, classes=CLASSES, normalization=NORMALIZATION, epochs_done=0, accuracy=0.1
+    )
+    save_labeler(home / "labeler.safetensors", build_network(network), described)
+    labeler = load_labeler(home / "labeler.safetensors")
+    plan = LabelPlan(labeler, grid(5, "5/8"), ENCODINGS["float16"], torch.device("cpu"))
+    label_dataset(load(home / "noise"), plan, home / "labelled")
+    return load(home / "labelled")
 
 
-class Case:
-    """One network on one dataset, trained the two ways."""
+class Bench:
+    """One network and one loader, and the two contestants."""
 
-    def __init__(
-        self, dataset: Dataset, network: nn.Module, batch: int, views_per_pass: int, device: torch.device
-    ) -> None:
-        """Prepare both."""
-        self.dataset, self.network, self.device = dataset, network.to(device).train(), device
-        self.views_per_pass = views_per_pass
-        self.optimizer = torch.optim.SGD(network.parameters(), 1e-4, 0.9)
-        self.loss = LADD(views_per_pass=views_per_pass)
-        space = self.loss.loader_space(dataset.manifest)
-        self.loader = dataset.loader(batch, shuffle=True, device=device, space=space, last="drop", rank=0, world=1)
-        size = dataset.manifest.images.height
-        pictures = [batch] + [batch * views_per_pass] * (25 // views_per_pass)
-        pictures += [batch * (25 % views_per_pass)] if 25 % views_per_pass else []
-        shapes = [(count, 3, size, size) for count in pictures]
-        self.ready = [(torch.randn(shape, device=device), torch.rand(shape[0], 10, device=device)) for shape in shapes]
+    def __init__(self, dataset: Dataset, args: argparse.Namespace) -> None:
+        """Build network and loader, and cut the views of one batch for the contestant that gets them ready."""
+        self.dataset, self.device = dataset, torch.device(args.device)
+        torch.manual_seed(0)
+        spec = Network(name="convnet-d3", width=args.width, classes=10, channels=3, size=args.size)
+        self.network: nn.Module = build_network(spec).to(self.device).train()
+        self.views_per_pass: int = args.views_per_pass
+        self.loss = LADD(views_per_pass=args.views_per_pass)
+        self.loader = dataset.loader(args.batch, shuffle=True, device=self.device, last="drop")
+        batch = next(iter(self.loader))
+        self.ready = [dataset.model_input(batch.image)]
+        self.ready += [views.pixels.flatten(0, 1) for views in batch.view_chunks(None, args.views_per_pass)]
+        self.gradients = [torch.randn(len(pictures), 10, device=self.device) for pictures in self.ready]
+        self._batches = self._endless()
 
-    def limit(self) -> Iterator[None]:
-        """Train on tensors that are ready."""
+    def _endless(self) -> Iterator[Batch]:
         while True:
-            self.optimizer.zero_grad(set_to_none=True)
-            for pictures, target in self.ready:
-                torch.autograd.backward(functional.cross_entropy(self.network(pictures), target))
-            self.optimizer.step()
-            yield
+            yield from self.loader
 
-    def step(self, augmentation: Augmentation | None) -> Iterator[None]:
-        """Train as `ladd train` does."""
-        augmenter = Augmenter(augmentation, (0.0, 0.0, 0.0)) if augmentation is not None else None
-        student = AugmentedStudent(self.network, augmenter, Options(), 0, self.device)
-        for number, batch in enumerate(epochs(self.loader)):
-            student.begin(number)
-            self.optimizer.zero_grad(set_to_none=True)
-            for part in self.loss.parts(student, batch, self.dataset):
-                torch.autograd.backward(part)
-            self.optimizer.step()
-            yield
+    def next_batch(self) -> Batch:
+        """Return the next batch."""
+        return next(self._batches)
+
+    def model(self) -> None:
+        """Run the network alone."""
+        self.network.zero_grad(set_to_none=True)
+        for pictures, gradient in zip(self.ready, self.gradients, strict=True):
+            torch.autograd.backward(self.network(pictures), gradient)
+
+    def step(self) -> None:
+        """Run the network within a step."""
+        self.network.zero_grad(set_to_none=True)
+        for part in self.loss.parts(self.network, self.next_batch(), self.dataset):
+            torch.autograd.backward(part)
+
+    def data(self) -> None:
+        """Gather a batch and make its model input."""
+        self.dataset.model_input(self.next_batch().image)
+
+    def cut(self) -> None:
+        """Cut all views of a batch."""
+        for _ in self.next_batch().view_chunks(None, self.views_per_pass):
+            pass
+
+    def rest(self) -> None:
+        """Do all of a step but the network: batch, model input, views, labels, loss, and its gradient at the logits."""
+        logits = iter([torch.zeros_like(gradient, requires_grad=True) for gradient in self.gradients])
+        for part in self.loss.parts(lambda pictures: next(logits), self.next_batch(), self.dataset):
+            torch.autograd.backward(part)
 
 
-def epochs(loader: Iterator) -> Iterator:  # type: ignore[type-arg]
-    """Go through the epochs without end."""
-    while True:
-        yield from loader
-
-
-def seconds(way: Iterator[None], steps: int, device: torch.device) -> float:
-    """Return the time of a step."""
-    clock: Callable[[], float] = time.process_time if device.type == "cpu" else time.perf_counter
-    began = clock()
-    for _ in range(steps):
-        next(way)
-    if device.type == "cuda":
+def clock(device: torch.device) -> float:
+    """Return seconds: of this process on a CPU, of the wall behind all kernels on a GPU."""
+    if device.type != "cpu":
         torch.cuda.synchronize(device)
-    return (clock() - began) / steps
+        return time.perf_counter()
+    return time.process_time()
+
+
+def measure(ways: list[Callable[[], None]], steps: int, device: torch.device) -> list[list[float]]:
+    """Return the seconds of each way, step by step; the ways take turns."""
+    seconds: list[list[float]] = [[] for _ in ways]
+    for step in range(steps + 2):
+        for way, taken in zip(ways, seconds, strict=True):
+            began = clock(device)
+            way()
+            if step >= 2:  # the first ones fill caches
+                taken.append(clock(device) - began)
+    return seconds
+
+
+def run_to_its_end(bench: Bench, epochs: int) -> float:
+    """Train for real, with SGD, and return the wall seconds."""
+    optimizer = torch.optim.SGD(bench.network.parameters(), 1e-3, 0.9, weight_decay=5e-4)
+    began = time.perf_counter()
+    for _ in range(epochs):
+        for batch in bench.loader:
+            optimizer.zero_grad(set_to_none=True)
+            for part in bench.loss.parts(bench.network, batch, bench.dataset):
+                torch.autograd.backward(part)
+            optimizer.step()
+    if bench.device.type != "cpu":
+        torch.cuda.synchronize(bench.device)
+    return time.perf_counter() - began
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--views-per-pass", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--full", action="store_true", help="run the 1,000 epochs")
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--model", default="convnet-d3")
-    parser.add_argument("--width", type=int, default=128)
-    for name, value in (("size", 32), ("batch", 64), ("images", 64), ("steps", 2), ("repeats", 3), ("epochs", 0)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--views-per-pass", type=int, nargs="*", default=[1, 25])
-    options = parser.parse_args()
-    device = torch.device(options.device)
-    print(
-        f"{options.model}, {options.size} px, batch {options.batch}, {device_name(device)}, torch {torch.__version__}"
-    )
-    print("| views per pass | augmentation | limit, ms | step, ms | added |")
-    print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = make_dataset(Path(folder), options.images, options.size)
-        for views_per_pass in options.views_per_pass:
-            width = options.width if options.model.startswith("convnet") else None
-            spec = describe_network(options.model, width=width, classes=10, channels=3, size=options.size)
-            case = Case(dataset, build_network(spec), min(options.batch, options.images), views_per_pass, device)
-            ways = {"limit": case.limit(), **{name: case.step(wanted) for name, wanted in AUGMENTATIONS.items()}}
-            times = {name: [seconds(way, 1, device)] for name, way in ways.items()}  # to warm up
-            for name, way in [pair for pair, _ in zip(cycle(ways.items()), range(len(ways) * options.repeats))]:
-                times[name].append(seconds(way, options.steps, device))
-            best = {name: 1000 * min(found[1:]) for name, found in times.items()}
-            for name in AUGMENTATIONS:
-                added = best[name] / best["limit"] - 1
-                print(
-                    f"| {views_per_pass} | {name} | {best['limit']:.1f} | {best[name]:.1f} | {added:+.1%} |", flush=True
-                )
-                if options.epochs:
-                    steps = options.epochs * max(1, options.images // options.batch)
-                    print(f"{options.epochs} epochs of {options.images} images: {steps * best[name] / 1000:.0f} s")
+    """Print the times of a step, its overhead, and the time of a run."""
+    args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as home:
+        bench = Bench(make_dataset(Path(home), args.size), args)
+        print(f"{platform.processor() or platform.machine()}, {args.device}, torch {torch.__version__}, ", end="")
+        print(
+            f"{torch.get_num_threads()} threads; ConvNetD3 width {args.width}, {args.size} px, batch {args.batch}, ",
+            end="",
+        )
+        print(f"25 views, {args.views_per_pass} a pass; median (best) of {args.steps} steps")
+        ways = {"model": bench.model, "step": bench.step, "rest": bench.rest, "views": bench.cut, "batch": bench.data}
+        found = dict(zip(ways, measure(list(ways.values()), args.steps, bench.device), strict=True))
+        for name, taken in found.items():
+            print(f"{name:6} {1e3 * statistics.median(taken):9.2f} ms  ({1e3 * min(taken):.2f})")
+        medians = {name: statistics.median(taken) for name, taken in found.items()}
+        print(f"overhead: rest / model {medians['rest'] / medians['model']:.1%}; ", end="")
+        print(f"step / model - 1 {medians['step'] / medians['model'] - 1:.1%}")
+        if args.full:
+            print(f"{EPOCHS} epochs of IPC {IPC}: {run_to_its_end(bench, EPOCHS):.1f} s, measured")
+            return
+        steps = EPOCHS * len(bench.loader)
+        seconds = steps * medians["step"]
+        print(f"{EPOCHS} epochs of IPC {IPC}: {seconds:.0f} s, extrapolated: {steps} steps of the median's time")
 
 
 if __name__ == "__main__":
