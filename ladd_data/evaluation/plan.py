@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from ladd_data.evaluation.inputs import RealImages, open_dataset, read_real, ref
 from ladd_data.evaluation.protocol import choose_networks, choose_optimizer
 from ladd_data.evaluation.runs import Facts, Run
 from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
-from ladd_data.manifest import Manifest
+from ladd_data.manifest import Manifest, Network
 from ladd_data.models.arithmetic import device_name, library_versions
 from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet, Reading
@@ -98,17 +99,7 @@ def prepare(given: Given, plan: EvaluationPlan, device: torch.device) -> Prepare
     if train is not None:
         refuse_overlap(train, val)
     arms = choose_arms(soft=soft, controls=plan.controls, train=train is not None, labelers=bool(labelers))
-    runs: list[Run] = []
-    for network in networks:
-        for name, under in optimizers:
-            for arm in arms:
-                hard = arm.endswith("hard") and soft
-                used = without_soft_labels(under) if hard else under
-                options = plan.options.model_copy(update=_ALL_SWITCHES) if hard else plan.options
-                told = describe_run(dataset, network, used, val, options, device)
-                runs += [
-                    Run(network, name, arm, seed, told.recipe, told.options, told.formula) for seed in range(plan.seeds)
-                ]
+    runs = _list_runs(dataset, val, plan, soft=soft, networks=networks, optimizers=optimizers, arms=arms, device=device)
     facts: Facts = {
         "dataset": _describe_dataset(manifest),
         "val": _describe_images(val),
@@ -125,10 +116,33 @@ def prepare(given: Given, plan: EvaluationPlan, device: torch.device) -> Prepare
         "seeds": plan.seeds,
     }
     notes = _say_what_is_missing(arms, soft=soft, controls=plan.controls)
-    return Prepared(dataset, val, train, labelers, device, tuple(runs), facts, random_facts, asked, notes)
+    return Prepared(dataset, val, train, labelers, device, runs, facts, random_facts, asked, notes)
 
 
-_ALL_SWITCHES = {"full": None, "sub": None, "hard": None, "soft": None}
+def _list_runs(
+    dataset: Dataset,
+    val: ImageSet,
+    plan: EvaluationPlan,
+    *,
+    soft: bool,
+    networks: tuple[Network, ...],
+    optimizers: tuple[tuple[str, Recipe], ...],
+    arms: tuple[Arm, ...],
+    device: torch.device,
+) -> tuple[Run, ...]:
+    """Return all runs: by network, then optimiser, arm and seed; what cannot be trained is refused here."""
+    runs: list[Run] = []
+    for network, (name, recipe), arm in product(networks, optimizers, arms):
+        hard = soft and arm.endswith("hard")
+        used = without_soft_labels(recipe) if hard else recipe
+        options = plan.options.model_copy(update=_AS_THE_LOSS) if hard else plan.options
+        told = describe_run(dataset, network, used, val, options, device)
+        runs += [Run(network, name, arm, seed, told.recipe, told.options, told.formula) for seed in range(plan.seeds)]
+    return tuple(runs)
+
+
+_AS_THE_LOSS = {"full": None, "sub": None, "hard": None, "soft": None}
+"""The switches of Table 6, all as the loss has them."""
 
 
 def _check_plan(given: Given, plan: EvaluationPlan) -> None:
