@@ -95,10 +95,7 @@ def test_overall_is_the_mean_over_models_of_means_and_of_deviations(
     found = ladd.evaluate(labelled, VAL, tmp_path / "out", replace(PLAN, protocol="convnet-d3,alexnet"), plots=False)
 
     cells, (overall,) = found.findings.cells, found.findings.overall
-    assert [cell.accuracies for cell in cells] == [
-        (0.8, pytest.approx(0.82)),
-        (pytest.approx(0.9), pytest.approx(0.92)),
-    ]
+    assert [round(value, 6) for cell in cells for value in cell.accuracies] == [0.8, 0.82, 0.9, 0.92]
     assert cells[0].std == pytest.approx(np.std([0.8, 0.82], ddof=1))
     assert overall.mean == pytest.approx(0.86) and overall.std == pytest.approx(cells[0].std)
     assert found.findings.differences == ()
@@ -318,7 +315,7 @@ def test_a_student_that_diverges_counts_as_one_that_guesses(
 
     found = ladd.evaluate(labelled, VAL, tmp_path / "out", PLAN, plots=False)
 
-    assert found.findings.cells[0].accuracies == (pytest.approx(1 / 3), pytest.approx(1 / 3))
+    assert [round(value, 6) for value in found.findings.cells[0].accuracies] == [0.333333, 0.333333]
     assert found.notes[0].startswith("2 of 2 students diverged and count as guesses")
     assert ",,0.333" in make_csv("tiny", found.runs)
 

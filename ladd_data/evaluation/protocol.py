@@ -36,8 +36,8 @@ def name_networks(protocol: str, side: int) -> tuple[str, ...]:
     if protocol in ("5-cae", "4-cae"):
         depth = min(max(side.bit_length() - 3, min(DEPTHS.values())), max(DEPTHS.values()))
         small = "-cifar" if side <= SMALL_SIDE else ""
-        names = (f"convnet-d{depth}", f"vgg11{small}", "resnet18", "alexnet", f"vit{small}")
-        return names if protocol == "5-cae" else names[:4]
+        five = (f"convnet-d{depth}", f"vgg11{small}", "resnet18", "alexnet", f"vit{small}")
+        return five if protocol == "5-cae" else five[:4]
     names = tuple(name.strip() for name in protocol.split(","))
     if not all(names) or len(set(names)) != len(names):
         raise UsageError(f'--protocol "{protocol}": expected 5-cae, 4-cae, or different networks: convnet-d3,vgg11.')
@@ -85,7 +85,7 @@ def choose_optimizer(text: str, own: Optimizer | None) -> Optimizer:
     """
     name, colon, rate = text.partition(":")
     if name not in OPTIMIZERS:
-        raise UsageError(f'--optimizers "{text}" is not known. {nearest(name, OPTIMIZERS)}')
+        raise UsageError(f'--optimizers "{text}" is not known. {nearest(name, tuple(OPTIMIZERS))}')
     chosen = own if own is not None and own.name == name else OPTIMIZERS[name]
     if not colon:
         return chosen
