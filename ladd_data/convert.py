@@ -155,8 +155,8 @@ def _add_pictures(writer: DatasetWriter, conversion: Conversion, pictures: Pictu
     at_once = max(1, min(FILES_AT_ONCE, BYTES_AT_ONCE[pictures.encoding] // prod(pictures.shape[1:])))
     starts = range(0, count, at_once)
 
-    def read(start: int) -> list[_Stored]:
-        return [_store(pictures, number, conversion.png) for number in range(start, min(start + at_once, count))]
+    def read(start: int) -> _Part:
+        return _read_part(pictures, range(start, min(start + at_once, count)), conversion.png)
 
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = deque(pool.submit(read, start) for start in starts[: 2 * THREADS])
@@ -165,31 +165,35 @@ def _add_pictures(writer: DatasetWriter, conversion: Conversion, pictures: Pictu
                 part = waiting.popleft().result()
                 if index + 2 * THREADS < len(starts):
                     waiting.append(pool.submit(read, starts[index + 2 * THREADS]))
-                for number, picture in enumerate(part, start):
-                    sources.add(pictures.file(number), picture.size, picture.sha256)
-                records = _records(conversion.distilled, start, [picture.image for picture in part])
-                writer.add(records, None, [picture.digest for picture in part])
+                sources.add_all(part.files, part.sizes, part.sha256)
+                writer.add(_records(conversion.distilled, start, part.images), None, part.digests)
         finally:
             for job in waiting:
                 job.cancel()
 
 
-class _Stored(NamedTuple):
-    """One picture on its way: the file to store, its digest, and the size and SHA-256 of the file it was."""
+class _Part(NamedTuple):
+    """Pictures on their way: the files to store and their digests; path, size and SHA-256 of the files they were."""
 
-    image: bytes
-    digest: str
-    size: int
-    sha256: str
+    images: list[bytes]
+    digests: list[str]
+    files: list[str]
+    sizes: list[int]
+    sha256: list[str]
 
 
-def _store(pictures: Pictures, number: int, png: PngKind | None) -> _Stored:
-    data = pictures.read(number)
-    sha256 = hashlib.sha256(data).hexdigest()
+def _read_part(pictures: Pictures, numbers: range, png: PngKind | None) -> _Part:
+    read = [pictures.read(number) for number in numbers]
+    files = [pictures.file(number) for number in numbers]
+    sizes, sha256 = [len(data) for data in read], [hashlib.sha256(data).hexdigest() for data in read]
     if png is None:
-        return _Stored(data, sha256, len(data), sha256)
-    pixels = pictures.decode(number, data)
-    return _Stored(encode_png(pixels, png), digest_pixels(pixels), len(data), sha256)
+        return _Part(read, sha256, files, sizes, sha256)
+    images, digests = [], []
+    for number, data in zip(numbers, read, strict=True):
+        pixels = pictures.decode(number, data)
+        images.append(encode_png(pixels, png))
+        digests.append(digest_pixels(pixels))
+    return _Part(images, digests, files, sizes, sha256)
 
 
 def _records(distilled: Distilled, start: int, images: list[bytes]) -> Records:

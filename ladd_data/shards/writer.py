@@ -48,10 +48,10 @@ class DatasetWriter:
         layout, images = self._layout, records.images
         if pixels is None and self._container.HOLDS_PIXELS:
             pixels = np.stack([decode_image(images, row, layout) for row in range(len(records))])
-        for row, (name, label) in enumerate(zip(records.ids, records.labels.tolist(), strict=True)):
-            known = digests[row] if digests else None
-            image = known or digest_image(images, row, None if pixels is None else pixels[row], layout)
-            self._digests.add(name, label, image, records.dense, row)
+        if digests is None:
+            decoded = [None] * len(records) if pixels is None else pixels
+            digests = [digest_image(images, row, image, layout) for row, image in enumerate(decoded)]
+        self._digests.add_all(records.ids, records.labels.tolist(), digests, records.dense)
         if self._container.HOLDS_PIXELS and pixels is not None:
             images = PixelImages(pixels, layout.png or list(images))
             self._bytes += pixels.nbytes + (0 if layout.png else sum(map(len, images)))
