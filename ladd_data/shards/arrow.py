@@ -38,15 +38,14 @@ class ArrowWriter(ShardWriter):
         """Open nothing yet; the folder and its data/ must exist."""
         super().__init__(folder, plan, SUFFIX)
         self._layout, self._schema = layout, arrow_schema(layout)
-        self._bodies: list[pa.RecordBatchStreamWriter] = []
+        self._stream: pa.RecordBatchStreamWriter | None = None
 
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
-        for body in self._bodies:
-            body.close()
+        self._end()
 
     def _begin(self, path: Path) -> None:
-        self._bodies.append(pa.ipc.new_stream(str(_body(path)), self._schema))
+        self._stream = pa.ipc.new_stream(str(_body(path)), self._schema)
 
     def _write(self, group: Records) -> None:
         if isinstance(group.images, PixelImages):
@@ -56,10 +55,13 @@ class ArrowWriter(ShardWriter):
         images = [to_array(pixels, self._schema.field("image").type)]
         if self._layout.png is None:
             images.append(join_files(group.images))
-        self._bodies[-1].write_batch(to_batch(group, images, self._schema))
+        self._stream.write_batch(to_batch(group, images, self._schema))
+
+    def _end(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
-        self._bodies[index].close()
         features = compact_json(footer_features(self._layout))
         schema = self._schema.with_metadata({FEATURES_KEY: features, FOOTER_KEY: meta})
         body = pa.ipc.open_stream(_map(_body(path)))

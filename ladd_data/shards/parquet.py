@@ -22,7 +22,7 @@ HOLDS_PIXELS = False
 
 
 class ParquetWriter(ShardWriter):
-    """Writes Parquet shards; the files stay open, and unreadable, until `close` adds their footers."""
+    """Writes Parquet shards; a full one is closed, but unreadable, until `close` adds its footer."""
 
     def __init__(self, folder: Path, layout: Layout, plan: ShardPlan) -> None:
         """Open nothing yet; the folder and its data/ must exist."""
@@ -37,8 +37,8 @@ class ParquetWriter(ShardWriter):
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
         for writer, file in zip(self._writers, self._files, strict=True):
+            file.abandon()
             writer.close()
-            file.close()
 
     def _begin(self, path: Path) -> None:
         # The image column holds PNG or JPEG files, which zstd cannot shrink (and `stored` ones must stay fast to
@@ -68,6 +68,11 @@ class ParquetWriter(ShardWriter):
         images = pa.StructArray.from_arrays(parts, fields=list(self._schema.field("image").type))
         table = pa.Table.from_batches([to_batch(group, [images], self._schema)])
         self._writers[-1].write_table(table, row_group_size=len(group))
+
+    def _end(self) -> None:
+        for before in self._files[-2:-1]:
+            before.wait()  # so that the disk is at most a shard behind
+        self._files[-1].rest()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
         self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})
