@@ -27,6 +27,7 @@ from ladd_data.jpeg import (
     max_jpeg_bytes,
     read_jpeg_header,
 )
+from ladd_data.joined_files import JoinedFiles, join_files
 from ladd_data.manifest import MAX_PIXELS, MAX_SIDE
 from ladd_data.types import U8
 
@@ -89,6 +90,7 @@ class FilePictures:
         """Keep what was found; `shape` is channels, height and width of each, `give` what reads what is no file."""
         self._files, self._shape, self._encoding, self.notes, self._give = files, shape, encoding, notes, give
         self._limit = max_jpeg_bytes(*shape)
+        self._bytes_each = 16384  # a guess, until some were read
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -122,6 +124,27 @@ class FilePictures:
         except ValueError as error:
             raise ConvertError(f"{path}: found {error}. {_WRITE_AGAIN}") from error
         return data
+
+    def read_joined(self, numbers: range) -> JoinedFiles:
+        """Return what `read` gives for each of several images; for JPEG files in half of its time."""
+        if self._give is not None or self._encoding != "jpeg":
+            return join_files([self.read(number) for number in numbers])
+        most = self._limit + 1  # enough to tell that a file is too large
+        room = np.empty(len(numbers) * self._bytes_each + most, np.uint8)
+        view, at, ends = memoryview(room), 0, [0]
+        for number in numbers:
+            if len(room) < at + most:
+                room = np.concatenate([room, np.empty(len(room) // 2 + most, np.uint8)])
+                view = memoryview(room)
+            size = _read_into(self._files[number], view[at : at + most])
+            if size == most or view[at + size - 2 : at + size] != JPEG_END:
+                data = self.read(number)  # says what is wrong with it
+                size = len(data)
+                room[at : at + size] = np.frombuffer(data, np.uint8)
+            at += size
+            ends.append(at)
+        self._bytes_each = max(1, at * 5 // (4 * len(numbers)))
+        return JoinedFiles(room, np.array(ends, np.int32))
 
     def decode(self, number: int, data: bytes) -> U8:
         """Return the pixels of image `number`; palettes become RGB, and greyscale where others are RGB."""
@@ -293,6 +316,20 @@ def _read(path: str, limit: int | None = None) -> bytes:
         while len(parts[-1]) == READ_BYTES:
             parts.append(os.read(handle, READ_BYTES))
         return b"".join(parts) if len(parts) > 1 else parts[0]
+    finally:
+        os.close(handle)
+
+
+def _read_into(path: str, room: memoryview) -> int:
+    """Read a file's first bytes to where they will be needed, and return how many there were; 0 if it cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return os.readv(handle, [room])
+    except OSError:
+        return 0
     finally:
         os.close(handle)
 

@@ -18,7 +18,7 @@ from ladd_data.shards.images import PixelImages, decode_image
 from ladd_data.shards.ipc import START, read_batches
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_array, from_labels, join_files, refuse_nulls, to_array, to_batch
+from ladd_data.shards.tables import compare_schemas, from_array, from_labels, refuse_nulls, to_array, to_batch, to_binary
 
 SUFFIX = ".arrow"
 HOLDS_PIXELS = True
@@ -54,7 +54,7 @@ class ArrowWriter(ShardWriter):
             pixels = np.stack([decode_image(group.images, row, self._layout) for row in range(len(group))])
         images = [to_array(pixels, self._schema.field("image").type)]
         if self._layout.png is None:
-            images.append(join_files(group.images))
+            images.append(to_binary(group.images))
         self._stream.write_batch(to_batch(group, images, self._schema))
 
     def _end(self) -> None:

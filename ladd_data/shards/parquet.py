@@ -15,7 +15,7 @@ from ladd_data.shards.layout import card_features as card_features
 from ladd_data.shards.layout import footer_features as footer_features
 from ladd_data.shards.limits import check_pages
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_labels, join_files, leaf_paths, refuse_nulls, to_batch
+from ladd_data.shards.tables import compare_schemas, from_labels, leaf_paths, refuse_nulls, to_batch, to_binary
 
 SUFFIX = ".parquet"
 HOLDS_PIXELS = False
@@ -62,7 +62,7 @@ class ParquetWriter(ShardWriter):
 
     def _write(self, group: Records) -> None:
         parts = [
-            join_files(group.images),
+            to_binary(group.images),
             pa.array([f"{name}.{self._image_suffix}" for name in group.ids], pa.string()),
         ]
         images = pa.StructArray.from_arrays(parts, fields=list(self._schema.field("image").type))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 
+from ladd_data.joined_files import JoinedFiles
 from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.types import Array, Columns
@@ -31,17 +32,13 @@ def to_array(values: Array, kind: pa.DataType) -> pa.Array:
     return _nest(pa.array(flat), kind)
 
 
-def join_files(files: Sequence[bytes]) -> pa.Array:
-    """Return files as an Arrow array, in half the time that `pa.array` takes."""
-    held = list(files)
-    ends = np.zeros(len(held) + 1, np.int32)
-    np.cumsum([len(data) for data in held], out=ends[1:])
-    joined = pa.allocate_buffer(int(ends[-1]))  # of Arrow's pool, which keeps the memory for the next row group
-    room, at = memoryview(joined).cast("B"), 0
-    for data, end in zip(held, ends[1:].tolist(), strict=True):
-        room[at:end] = data
-        at = end
-    return pa.Array.from_buffers(pa.binary(), len(held), [None, pa.py_buffer(ends), joined])
+def to_binary(files: Sequence[bytes]) -> pa.Array:
+    """Return files as an Arrow array; those that lie one behind the other already (`JoinedFiles`) without a copy."""
+    if not isinstance(files, JoinedFiles):
+        return pa.array(list(files), pa.binary())
+    return pa.Array.from_buffers(
+        pa.binary(), len(files), [None, pa.py_buffer(np.ascontiguousarray(files.ends)), pa.py_buffer(files.data)]
+    )
 
 
 def from_array(array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
