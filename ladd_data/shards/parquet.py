@@ -15,7 +15,7 @@ from ladd_data.shards.layout import card_features as card_features
 from ladd_data.shards.layout import footer_features as footer_features
 from ladd_data.shards.limits import check_pages
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_labels, leaf_paths, refuse_nulls, to_batch, to_binary
+from ladd_data.shards.tables import compare_schemas, from_labels, leaf_paths, refuse_nulls, to_batch, to_binary, to_strings
 
 SUFFIX = ".parquet"
 HOLDS_PIXELS = False
@@ -63,7 +63,7 @@ class ParquetWriter(ShardWriter):
     def _write(self, group: Records) -> None:
         parts = [
             to_binary(group.images),
-            pa.array([f"{name}.{self._image_suffix}" for name in group.ids], pa.string()),
+            to_strings(f"{name}.{self._image_suffix}" for name in group.ids),
         ]
         images = pa.StructArray.from_arrays(parts, fields=list(self._schema.field("image").type))
         table = pa.Table.from_batches([to_batch(group, [images], self._schema)])
