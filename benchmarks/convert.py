@@ -93,7 +93,9 @@ def measure(count: int, repeat: int) -> None:
     for what, run in best.items():
         each = [f"{run[key] / count * 1e6:>7.1f}" for key in ("wall", "cpu")]
         ratios = [f"{run[key] / best['read'][key]:>6.2f}" for key in ("wall", "cpu")]
-        print(f"{count:<8} {what:<8} {run['wall']:>6.2f} {each[0]} {ratios[0]}  {each[1]} {ratios[1]} {run['peak']:>8.0f}")
+        print(
+            f"{count:<8} {what:<8} {run['wall']:>6.2f} {each[0]} {ratios[0]}  {each[1]} {ratios[1]} {run['peak']:>8.0f}"
+        )
 
 
 def main() -> None:

@@ -149,7 +149,9 @@ class DigestMeter:
         for start in range(0, len(order), LINES_AT_ONCE):
             numbers = order[start : start + LINES_AT_ONCE]
             digests = (_say(held, numbers) for held in (self._pixels, self._dense, self._soft))
-            state.update([self._ids[number] for number in numbers], [self._labels[number] for number in numbers], *digests)
+            state.update(
+                [self._ids[number] for number in numbers], [self._labels[number] for number in numbers], *digests
+            )
         return state.result()
 
     def _order(self) -> Sequence[int]:

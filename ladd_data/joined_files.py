@@ -1,4 +1,4 @@
-"""Files one behind the other in one piece of memory: what a folder's pictures are read into, and a shard written from."""
+"""Files one behind the other in one piece of memory: pictures are read into it, and shards are written from it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class JoinedFiles(Sequence[bytes]):
         self.data, self.ends = data, ends
 
     @property
-    def bytes(self) -> int:
+    def nbytes(self) -> int:
         """Of all files."""
         return int(self.ends[-1] - self.ends[0])
 
@@ -47,7 +47,7 @@ class JoinedFiles(Sequence[bytes]):
 
     def views(self) -> list[memoryview]:
         """Return each file, without a copy."""
-        whole = memoryview(self.data)
+        whole = self.data.data
         return [whole[start:end] for start, end in pairwise(self.ends.tolist())]
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from ladd_data.errors import ConvertError, UsageError
+from ladd_data.joined_files import JoinedFiles, join_files
 from ladd_data.jpeg import (
     JPEG_END,
     HeaderCutError,
@@ -27,7 +28,6 @@ from ladd_data.jpeg import (
     max_jpeg_bytes,
     read_jpeg_header,
 )
-from ladd_data.joined_files import JoinedFiles, join_files
 from ladd_data.manifest import MAX_PIXELS, MAX_SIDE
 from ladd_data.types import U8
 
@@ -131,13 +131,13 @@ class FilePictures:
             return join_files([self.read(number) for number in numbers])
         most = self._limit + 1  # enough to tell that a file is too large
         room = np.empty(len(numbers) * self._bytes_each + most, np.uint8)
-        view, at, ends = memoryview(room), 0, [0]
+        view, at, ends = room.data, 0, [0]
         for number in numbers:
             if len(room) < at + most:
                 room = np.concatenate([room, np.empty(len(room) // 2 + most, np.uint8)])
-                view = memoryview(room)
+                view = room.data
             size = _read_into(self._files[number], view[at : at + most])
-            if size == most or view[at + size - 2 : at + size] != JPEG_END:
+            if not 2 < size < most or view[at + size - 2 : at + size] != JPEG_END:
                 data = self.read(number)  # says what is wrong with it
                 size = len(data)
                 room[at : at + size] = np.frombuffer(data, np.uint8)
@@ -321,7 +321,7 @@ def _read(path: str, limit: int | None = None) -> bytes:
 
 
 def _read_into(path: str, room: memoryview) -> int:
-    """Read a file's first bytes to where they will be needed, and return how many there were; 0 if it cannot be read."""
+    """Read a file's first bytes to where they are needed; return how many there were, 0 if it cannot be read."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except OSError:

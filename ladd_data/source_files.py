@@ -33,8 +33,9 @@ class SourceFiles:
             if all(path.startswith(folder) for path in paths):
                 found.add(paths, sizes, digests)
             else:
-                inside = [number for number, path in enumerate(paths) if path.startswith(folder)]
-                found.add(*([those[number] for number in inside] for those in (paths, sizes, digests)))
+                for path, size, digest in zip(paths, sizes, digests, strict=True):
+                    if path.startswith(folder):
+                        found.add([path], [size], [digest])
 
     def result(self) -> tuple[SourceFile, ...]:
         """Return an entry for each file and folder; a folder of which no file was counted is read now, whole."""

@@ -18,7 +18,15 @@ from ladd_data.shards.images import PixelImages, decode_image
 from ladd_data.shards.ipc import START, read_batches
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_array, from_labels, refuse_nulls, to_array, to_batch, to_binary
+from ladd_data.shards.tables import (
+    compare_schemas,
+    from_array,
+    from_labels,
+    refuse_nulls,
+    to_array,
+    to_batch,
+    to_binary,
+)
 
 SUFFIX = ".arrow"
 HOLDS_PIXELS = True
@@ -38,14 +46,17 @@ class ArrowWriter(ShardWriter):
         """Open nothing yet; the folder and its data/ must exist."""
         super().__init__(folder, plan, SUFFIX)
         self._layout, self._schema = layout, arrow_schema(layout)
-        self._stream: pa.RecordBatchStreamWriter | None = None
+        self._bodies: list[tuple[pa.RecordBatchStreamWriter, pa.OSFile]] = []
+        """The one being written, if there is one: the stream, and the file that it does not close."""
 
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
-        self._end()
+        while self._bodies:
+            self._end()
 
     def _begin(self, path: Path) -> None:
-        self._stream = pa.ipc.new_stream(str(_body(path)), self._schema)
+        file = pa.OSFile(str(_body(path)), "wb")
+        self._bodies.append((pa.ipc.new_stream(file, self._schema), file))
 
     def _write(self, group: Records) -> None:
         if isinstance(group.images, PixelImages):
@@ -55,11 +66,11 @@ class ArrowWriter(ShardWriter):
         images = [to_array(pixels, self._schema.field("image").type)]
         if self._layout.png is None:
             images.append(to_binary(group.images))
-        self._stream.write_batch(to_batch(group, images, self._schema))
+        self._bodies[-1][0].write_batch(to_batch(group, images, self._schema))
 
     def _end(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        for part in self._bodies.pop():
+            part.close()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
         features = compact_json(footer_features(self._layout))

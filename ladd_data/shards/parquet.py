@@ -15,7 +15,15 @@ from ladd_data.shards.layout import card_features as card_features
 from ladd_data.shards.layout import footer_features as footer_features
 from ladd_data.shards.limits import check_pages
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_labels, leaf_paths, refuse_nulls, to_batch, to_binary, to_strings
+from ladd_data.shards.tables import (
+    compare_schemas,
+    from_labels,
+    leaf_paths,
+    refuse_nulls,
+    to_batch,
+    to_binary,
+    to_strings,
+)
 
 SUFFIX = ".parquet"
 HOLDS_PIXELS = False

@@ -52,14 +52,16 @@ class WebDatasetWriter(ShardWriter):
         """Open nothing yet; the folder and its data/ must exist."""
         super().__init__(folder, plan, SUFFIX)
         self._layout = layout
-        self._file: BinaryIO | None = None
+        self._bodies: list[BinaryIO] = []
+        """The one being written, if there is one."""
 
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
-        self._end()
+        while self._bodies:
+            self._end()
 
     def _begin(self, path: Path) -> None:
-        self._file = _body(path).open("wb")
+        self._bodies.append(_body(path).open("wb"))
 
     def _write(self, group: Records) -> None:
         headers = {name: npy_header(shape, dtype) for name, (shape, dtype) in self._layout.dense.items()}
@@ -67,16 +69,15 @@ class WebDatasetWriter(ShardWriter):
             if name.startswith("__"):
                 found = f'a record with id "{name}"; expected none that begins with two underscores'
                 raise LaddError(f"webdataset: found {found}, as its readers skip those. Choose another edition.")
-            write_member(self._file, f"{name}.{self._layout.suffix}", group.images[row])
-            write_member(self._file, f"{name}.cls", str(int(group.labels[row])).encode())
+            write_member(self._bodies[-1], f"{name}.{self._layout.suffix}", group.images[row])
+            write_member(self._bodies[-1], f"{name}.cls", str(int(group.labels[row])).encode())
             for column, header in headers.items():
                 values = group.dense[column][row]
                 data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-                write_member(self._file, f"{name}.{column}.npy", header + data)
+                write_member(self._bodies[-1], f"{name}.{column}.npy", header + data)
 
     def _end(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        self._bodies.pop().close()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
         with _body(path).open("rb") as body, path.open("wb") as shard:

@@ -57,7 +57,7 @@ class DatasetWriter:
             images = PixelImages(pixels, layout.png or list(images))
             self._bytes += pixels.nbytes + (0 if layout.png else sum(map(len, images)))
         elif isinstance(images, JoinedFiles):
-            self._bytes += images.bytes
+            self._bytes += images.nbytes
         else:
             images = list(images)
             self._bytes += sum(map(len, images))
