@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ladd_data.card.header import CARD_PATH
+from ladd_data.card.merge import merge_cards
 from ladd_data.errors import DatasetError, LaddError, UsageError
 from ladd_data.files import MAX_JSON_BYTES, new_folder, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.remote import check_repo, explain_stale, hub_errors, quietly
-from ladd_data.shards.card import CARD_PATH
-from ladd_data.shards.card_merge import merge_cards
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
 from ladd_data.validation import validate
 

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ladd_data.card.header import CARD_PATH
 from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
-from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
 from ladd_data.types import TYPE_BYTES

@@ -26,6 +26,7 @@ from PIL import Image
 from plainly import run_plainly
 
 import ladd_data as ladd
+from ladd_data import writer as dataset_writer
 from ladd_data.encodings.coding import column_types, encode_labels
 from ladd_data.encodings.profiles import ENCODINGS, coding_of_encoding
 from ladd_data.errors import LaddError
@@ -35,7 +36,6 @@ from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.png import PngKind, encode_png
 from ladd_data.shards import plan as shard_plan
-from ladd_data.shards import writer as dataset_writer
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.plan import plan_shards

@@ -20,9 +20,9 @@ import pytest
 from plainly import BLOCK
 
 import ladd_data as ladd
+from ladd_data.card.merge import merge_cards
 from ladd_data.cli import main
 from ladd_data.remote import fetch
-from ladd_data.shards.card_merge import merge_cards
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 SERVER = Path(__file__).with_name("hub_server.py")

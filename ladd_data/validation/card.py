@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ladd_data.card.header import CARD_PATH, read_card_header
 from ladd_data.errors import Problem
 from ladd_data.files import MAX_JSON_BYTES, LimitError, read_limited
-from ladd_data.shards.card import CARD_PATH, read_card_header
 from ladd_data.shards.folder import Folder
 from ladd_data.validation.report import AGAIN
 

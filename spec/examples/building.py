@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ladd_data.card.header import CARD_PATH, write_card
 from ladd_data.digests import DigestMeter, digest_pixels
 from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.encodings.profiles import coding_of_encoding
@@ -31,7 +32,6 @@ from ladd_data.manifest import (
 from ladd_data.manifest_json import parse_manifest
 from ladd_data.pixels import natural_affine
 from ladd_data.png import encode_png
-from ladd_data.shards.card import CARD_PATH, write_card
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
 from ladd_data.shards.layout import Layout, Records, layout_of

@@ -16,11 +16,11 @@ from PIL import Image
 from ladd_data.digests import Digests
 from ladd_data.jpeg import decode_jpeg, read_jpeg_header
 from ladd_data.manifest import Classes, Manifest
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import U8, Edition
 from ladd_data.views.geometry import grid
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import reference_view
+from ladd_data.writer import new_dataset
 
 PLAIN = Plan(mode="none")
 COUNT = 2

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ladd_data.card.header import CARD_PATH, write_card
 from ladd_data.digests import DigestMeter, Digests
 from ladd_data.files import new_folder, write_synced
 from ladd_data.manifest import MANIFEST_PATH, Classes, Manifest
 from ladd_data.manifest_json import dump_manifest
-from ladd_data.shards.card import CARD_PATH, write_card
 from ladd_data.shards.container import ShardWriter
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list

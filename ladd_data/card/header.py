@@ -6,11 +6,11 @@ from typing import Any
 
 import yaml
 
+from ladd_data.card.snippets import write_snippets
 from ladd_data.files import MAX_JSON_DEPTH, MAX_JSON_VALUES, LimitError
 from ladd_data.manifest import Images, Manifest
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import layout_of
-from ladd_data.shards.snippets import write_snippets
 from ladd_data.types import Edition
 from ladd_data.views.geometry import say_views
 

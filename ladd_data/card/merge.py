@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ladd_data.shards.card import read_card_header
+from ladd_data.card.header import read_card_header
 
 _OURS = ("configs", "dataset_info", "ladd")
 """Keys that say what the data is: an old value would be wrong."""
