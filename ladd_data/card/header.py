@@ -1,64 +1,134 @@
-"""README.md of a dataset: YAML that the Hub and `datasets` read, and a body that people read."""
+"""The YAML block of a card: what the Hub and `datasets` read of a dataset."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from ladd_data.card.snippets import write_snippets
 from ladd_data.files import MAX_JSON_DEPTH, MAX_JSON_VALUES, LimitError
-from ladd_data.manifest import Images, Manifest
+from ladd_data.manifest import Manifest
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import Edition
-from ladd_data.views.geometry import say_views
 
 CARD_PATH = "README.md"
 MAX_HEADER = 4 * 2**20
+DEFAULT = "default"
+"""The config of the records."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times faster, where there is one
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SOURCES = {
+    "cifar10": "uoft-cs/cifar10",
+    "cifar100": "uoft-cs/cifar100",
+    "fashionmnist": "zalando-datasets/fashion_mnist",
+    "imagenet-1k": "ILSVRC/imagenet-1k",
+    "mnist": "ylecun/mnist",
+    "svhn": "ufldl-stanford/svhn",
+}
+"""Where on the Hub the source of a class list is."""
+_LICENSE_IDS = """
+afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc
+cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by- nc-nd-4.0
+cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0
+cdla-permissive-2.0 cdla-sharing-1.0 ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 eupl-1.2 gfdl gpl gpl-2.0 gpl-3.0
+isc lgpl lgpl-2.1 lgpl-3.0 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail osl-3.0 other pddl
+postgresql unknown unlicense wtfpl zlib
+"""
+HUB_LICENSES = frozenset(_LICENSE_IDS.split())
+"""Identifiers of licences that the Hub takes in a card."""
 
 
-def card_header(manifest: Manifest, edition: Edition, data_bytes: int, download_bytes: int) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Config:
+    """One table of the repository that `load_dataset(repo, name)` gives.
+
+    features: as `dataset_info` has them; files: a glob of the repository's paths; the rest is of its split `train`.
+    """
+
+    name: str
+    features: list[dict[str, Any]]
+    files: str
+    examples: int
+    data_bytes: int
+    download_bytes: int
+
+    def where(self) -> dict[str, Any]:
+        """Return its entry of `configs`."""
+        return {"config_name": self.name, "data_files": [{"split": "train", "path": self.files}]}
+
+    def info(self) -> dict[str, Any]:
+        """Return its `dataset_info`, without its name.
+
+        Splits included: a card with features but without splits loads, but breaks the next person's `push_to_hub`.
+        """
+        return {
+            "features": self.features,
+            "splits": [{"name": "train", "num_bytes": self.data_bytes, "num_examples": self.examples}],
+            "download_size": self.download_bytes,
+            "dataset_size": self.data_bytes,
+        }
+
+
+def records_config(manifest: Manifest, edition: Edition, data_bytes: int, download_bytes: int) -> Config:
+    """Return the table of the records: `data_bytes` of them in memory, `download_bytes` of the shards."""
+    features = find_container(edition).card_features(layout_of(manifest))
+    return Config(DEFAULT, features, "data/train-*", manifest.images.count, data_bytes, download_bytes)
+
+
+def card_header(manifest: Manifest, configs: Sequence[Config]) -> dict[str, Any]:
     """Return the card's YAML as a dictionary.
 
-    `dataset_info` is whole, splits included: a card with features but without splits loads, but breaks
-    the next person's `push_to_hub`.
+    Args:
+        manifest: of the dataset.
+        configs: the table of the records, and further ones after it.
     """
     count = manifest.images.count
-    size = next((name for limit, name in _SIZE_CATEGORIES if count < limit), "1M<n<10M")
-    split = {"name": "train", "num_bytes": data_bytes, "num_examples": count}
+    tags = ["dataset-distillation", "dataset-condensation"]
+    tags += ["soft-labels", "knowledge-distillation"] if manifest.labels or manifest.soft else []
     header: dict[str, Any] = {
+        **_license(manifest.license),
         "pretty_name": manifest.name,
         "task_categories": ["image-classification"],
-        "tags": ["dataset-distillation", "soft-labels", "ladd", f"ladd-{manifest.spec_version}"],
-        "size_categories": [size],
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*"}]}],
-        "dataset_info": {
-            "features": find_container(edition).card_features(layout_of(manifest)),
-            "splits": [split],
-            "download_size": download_bytes,
-            "dataset_size": data_bytes,
-        },
-        "ladd": {"spec_version": manifest.spec_version, "digest": manifest.digest},
+        "tags": [*tags, "ladd", f"ladd-{manifest.spec_version}"],
+        "size_categories": [next((name for limit, name in _SIZE_CATEGORIES if count < limit), "1M<n<10M")],
     }
-    return {"license": manifest.license, **header} if manifest.license else header
+    if (source := source_dataset(manifest)) is not None:
+        header["source_datasets"] = [source]
+    header["configs"] = [config.where() for config in configs]
+    infos = [{"config_name": config.name, **config.info()} for config in configs]
+    header["dataset_info"] = infos if len(infos) > 1 else configs[0].info()
+    return header | {"ladd": {"spec_version": manifest.spec_version, "digest": manifest.digest}}
 
 
-def write_card(manifest: Manifest, edition: Edition, data_bytes: int, download_bytes: int) -> str:
-    """Return the text of README.md.
+def find_info(header: Mapping[str, Any]) -> Any:
+    """Return `dataset_info` of the records, whether or not there are further tables; None where there is none."""
+    info = header.get("dataset_info")
+    if not isinstance(info, list):
+        return info
+    return next((one for one in info if isinstance(one, dict) and one.get("config_name", DEFAULT) == DEFAULT), None)
 
-    Args:
-        manifest: what the card tells of.
-        edition: what the shards are.
-        data_bytes: bytes of the records in memory.
-        download_bytes: bytes of the shards.
-    """
-    header = yaml.safe_dump(
-        card_header(manifest, edition, data_bytes, download_bytes), sort_keys=False, allow_unicode=True, width=1000
-    )
-    return f"---\n{header}---\n\n{_body(manifest, edition)}"
+
+def source_dataset(manifest: Manifest) -> str | None:
+    """Return the Hub's name of the dataset that was distilled; None where the class list does not say."""
+    return _SOURCES.get(manifest.classes.source or "")
+
+
+def dump_header(header: Mapping[str, Any]) -> str:
+    """Return the YAML block of a card with its two lines `---`."""
+    return f"---\n{yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True, width=1000)}---\n"
+
+
+def _license(stated: str | None) -> dict[str, str]:
+    """Return the keys that state a licence: the Hub takes identifiers of its list, and names beside "other"."""
+    if not stated:
+        return {}
+    name = stated.strip().lower()
+    if name in HUB_LICENSES:
+        return {"license": name}
+    return {"license": "other", "license_name": " ".join(stated.split())[:200]}
 
 
 def read_card_header(text: str) -> dict[str, Any]:
@@ -97,62 +167,3 @@ def _check_events(text: str) -> None:
             raise LimitError(f"YAML of more than {MAX_JSON_VALUES} values, or nested more than {MAX_JSON_DEPTH} times")
         if isinstance(event, yaml.AliasEvent):
             raise ValueError("an alias: write each value out")
-
-
-def _body(manifest: Manifest, edition: Edition) -> str:
-    images, labels = manifest.images, manifest.labels
-    kind = "RGB" if images.channels == 3 else "greyscale"
-    lines = [
-        f"# {manifest.name}",
-        "",
-        f"{images.count} distilled images ({images.width}x{images.height} {kind}, {len(manifest.classes.names)} "
-        f"classes), made by {manifest.distillation.method}.",
-    ]
-    if labels is not None:
-        maker = f" by a {labels.labeler.network.name} labeler" if labels.labeler else ""
-        lines[-1] += (
-            f" Each has {labels.count} dense labels{maker}, one soft label per view: {say_views(labels.views)} "
-            "(LADD, WACV 2025)."
-        )
-    return "\n".join([*lines, "", *write_snippets(manifest, edition), *_facts(manifest)])
-
-
-def _facts(manifest: Manifest) -> list[str]:
-    images = manifest.images
-    facts = {
-        "Classes, in label order": ", ".join(manifest.classes.names[:20])
-        + (f" ... {len(manifest.classes.names)} in all" if len(manifest.classes.names) > 20 else ""),
-        "Stored pixel to model input": f"scale {_short(images.affine.scale)}, offset {_short(images.affine.offset)}",
-        "Whitening": images.whitening,
-        "Cost of uint8": _say_cost(images),
-        "Dataset digest": f"`{manifest.digest}`",
-    }
-    if manifest.labels is not None:
-        certificate = manifest.labels.certificate
-        facts["Error of stored labels"] = (
-            f"total variation {certificate.mean_tv:.2g} mean, {certificate.max_tv:.2g} max; "
-            f"top-1 agreement {certificate.top1_agreement:.2%}"
-        )
-    table = [
-        "## Facts",
-        "",
-        "| | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in facts.items()),
-        "",
-    ]
-    if manifest.citation:
-        table += ["## Citation", "", "```", manifest.citation, "```", ""]
-    return table
-
-
-def _say_cost(images: Images) -> str:
-    if images.encoding == "jpeg":
-        return "none: the method's own JPEG files, byte for byte"
-    error = images.quantization.error
-    cost = f"RMSE {error.rmse:.2g}, max {error.max_abs:.2g}, {error.clipped_share:.1%} clipped"
-    return f"{images.quantization.mode}: {cost}"
-
-
-def _short(values: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{value:.5g}" for value in values) + ")"

@@ -7,61 +7,45 @@ from typing import Any
 import yaml
 
 from ladd_data.card.header import read_card_header
+from ladd_data.card.sections import read_sections, split_card, write_sections
 
 _OURS = ("configs", "dataset_info", "ladd")
 """Keys that say what the data is: an old value would be wrong."""
+_OUR_TAGS = ("ladd-", "soft-labels", "knowledge-distillation")
+"""Tags that follow from the data, or begin so: those of an old version go."""
 
 
 def merge_cards(new: str, old: str) -> str:
-    """Return the new card with what the old one has more: YAML keys, tags, and sections under headings of their own.
+    """Return the new card with what people wrote into the old one: YAML keys, tags, and sections.
 
-    Where both say something, the new card holds. Text of the old card that stands under a heading which the new
-    card has too, or a key that describes the data, is not kept: it was about the old version.
+    A section that carries the tools' mark (`card.sections`) is replaced, or dropped where the new card has none of
+    its kind. Every other section is a person's: it stays as it is, after ours, and in place of ours where both have
+    one heading; one that the new card has as a person's is the new card's. Of YAML keys that both have, the new
+    card's holds.
 
     Raises:
         ValueError: the new card has no YAML block.
     """
-    ours, body = read_card_header(new), _body(new)
+    ours, (_, body) = read_card_header(new), split_card(new)
     try:
-        theirs, old_body = read_card_header(old), _body(old)
+        theirs, old_body = read_card_header(old), split_card(old)[1]
     except ValueError:
-        theirs, old_body = {}, old if not old.startswith("---\n") else _body(old)
+        theirs, old_body = {}, split_card(old)[1]
     merged = ours | {key: value for key, value in theirs.items() if key not in ours and key not in _OURS}
     if tags := _join_tags(ours.get("tags"), theirs.get("tags")):
         merged["tags"] = tags
-    headings = {heading for heading, _ in _sections(body)}
-    if "ladd" in theirs:
-        headings.add(f"# {theirs.get('pretty_name')}")  # the title that the old version had
-    kept = [text.strip("\n") for heading, text in _sections(old_body) if heading not in headings and text.strip()]
+    made = read_sections(body)
+    own = {section.heading for section in made if not section.made}
+    kept = [section for section in read_sections(old_body) if not section.made and section.heading not in own]
     if merged == ours and not kept:
         return new
     header = yaml.safe_dump(merged, sort_keys=False, allow_unicode=True, width=1000)
-    joined = "\n\n".join([body.strip("\n"), *kept])
-    return f"---\n{header}---\n\n{joined}\n"
+    taken = {section.heading for section in kept}
+    return f"---\n{header}---\n\n{write_sections([*(one for one in made if one.heading not in taken), *kept])}"
 
 
 def _join_tags(ours: Any, theirs: Any) -> list[str]:
-    """Return our tags and then theirs; not those of another version of the format."""
+    """Return our tags and then theirs; not those that were about the old version."""
     first = list(ours) if isinstance(ours, list) else []
     more = theirs if isinstance(theirs, list) else []
-    return first + [tag for tag in more if tag not in first and not str(tag).startswith("ladd-")]
-
-
-def _body(text: str) -> str:
-    """Return what follows the YAML block."""
-    parts = text.split("---\n", 2)
-    return parts[2] if len(parts) == 3 and not parts[0].strip() else text
-
-
-def _sections(body: str) -> list[tuple[str, str]]:
-    """Return (heading, text with its heading) of each section; what stands before all headings becomes "## About"."""
-    sections: list[tuple[str, list[str]]] = [("", [])]
-    fenced = False
-    for line in body.splitlines():
-        fenced ^= line.lstrip().startswith("```")
-        if not fenced and line.startswith(("# ", "## ")):
-            sections.append((line.strip(), []))
-        sections[-1][1].append(line)
-    if any(line.strip() for line in sections[0][1]):  # it needs a heading to be known by at the next push
-        sections[0] = ("## About", ["## About", "", *sections[0][1]])
-    return [(heading, "\n".join(lines)) for heading, lines in sections]
+    return first + [tag for tag in more if tag not in first and not str(tag).startswith(_OUR_TAGS)]

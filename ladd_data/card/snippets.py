@@ -1,149 +1,210 @@
-"""The code in a dataset's card: right for this dataset's edition, columns and shapes; every line is tested."""
+"""The code in a dataset's card: right for this dataset's edition, columns and shapes; every line is tested.
+
+Each block of plain Python leaves `image`, `label` and, of datasets with dense labels, `probs` and `crops`.
+"""
 
 from __future__ import annotations
 
-from ladd_data.manifest import Boxes, Labels, Manifest
+from ladd_data.manifest import Boxes, Full, Labels, Manifest
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import Edition
+from ladd_data.views.geometry import crop_side, offsets
+
+PLACEHOLDER = "PATH_OR_REPO"
+"""Stands in the code of a card that is not on the Hub yet."""
+_FEW = 10
+"""Numbers that are written out; of more, the formula."""
 
 
-def write_snippets(manifest: Manifest, edition: Edition) -> list[str]:
-    """Return the lines of the card's section "Load it": plain libraries first, then ours."""
-    plain = {"parquet": _with_datasets, "webdataset": _with_datasets_from_tar, "arrow": _with_datasets_from_arrow}
-    blocks = [plain[edition](manifest)]
+def write_snippets(manifest: Manifest, edition: Edition, repo: str | None = None) -> list[str]:
+    """Return the Markdown of the card's section "Load it": plain libraries first, then ours.
+
+    Args:
+        manifest: of the dataset.
+        edition: what the shards are.
+        repo: "user/name" on the Hub; a placeholder where left out.
+    """
+    blocks = {"With `datasets` alone:": _with_datasets(manifest, edition, repo)}
     if edition == "webdataset":
-        blocks.append(_with_webdataset(manifest))
+        blocks["With `webdataset`:"] = _with_webdataset(manifest, repo)
     if edition == "arrow":
-        blocks.append(_with_pyarrow(manifest))
-    blocks.append(_with_ours(manifest))
-    return ["## Load it", "", *(line for block in blocks for line in ("```python", *block, "```", ""))]
+        blocks["With `pyarrow` alone, mapped from disk, without a copy:"] = _with_pyarrow(manifest, repo)
+    blocks["With `ladd-data`, which checks every file and decodes once:"] = _with_ours(manifest, repo)
+    lines = []
+    if repo is None:
+        lines = [f"`{PLACEHOLDER}` is this folder; `ladd push` puts the name of the repository there.", ""]
+    for title, block in blocks.items():
+        lines += [title, "", "```python", *block, "```", ""]
+    return lines
 
 
-_LOAD = ["from datasets import load_dataset", "", 'train = load_dataset("PATH_OR_REPO")["train"]']
-
-
-def _with_datasets(manifest: Manifest) -> list[str]:
-    if manifest.labels is None:
-        return [*_LOAD, "record = train[0]", 'record["image"], record["label"]  # a PIL image, the hard class']
-    return [*_LOAD, *_dense_lines(manifest, "image", "label", "")]
-
-
-def _with_datasets_from_tar(manifest: Manifest) -> list[str]:
-    image = _suffix(manifest)
-    if manifest.labels is None:
-        return [*_LOAD, "record = train[0]", f'record["{image}"], record["cls"]  # a PIL image, the hard class']
-    return [*_LOAD, *_dense_lines(manifest, image, "cls", ".npy")]
-
-
-def _with_datasets_from_arrow(manifest: Manifest) -> list[str]:
-    images = manifest.images
-    lines = ["import numpy as np", *_LOAD]
-    pixels = f'np.array(train[0]["image"], np.uint8)  # ({images.channels}, {images.height}, {images.width})'
-    if manifest.labels is None:
-        return [*lines, pixels, 'train[0]["label"]  # the hard class']
-    return [*lines, pixels, *_dense_lines(manifest, "", "label", "")]
-
-
-def _with_webdataset(manifest: Manifest) -> list[str]:
-    names = (_suffix(manifest), "cls", *(f"{column}.npy" for column in _columns(manifest)[:1]))
-    shown = ", ".join(f'record["{name}"]' for name in names)
-    return [
-        "from glob import glob",
-        "import webdataset",
+def _with_datasets(manifest: Manifest, edition: Edition, repo: str | None) -> list[str]:
+    labels, images = manifest.labels, manifest.images
+    tar, pixels = edition == "webdataset", edition == "arrow"
+    image, label = (layout_of(manifest).suffix, "cls") if tar else ("image", "label")
+    has_numbers = labels is not None or manifest.soft is not None or pixels
+    has_crops = labels is not None and not isinstance(labels.views, Full)
+    kind = f"{images.width}x{images.height} {'RGB' if images.channels == 3 else 'greyscale'}"
+    lines = [
+        *(["import numpy as np"] if has_numbers else []),
+        "from datasets import load_dataset",
+        *(["from PIL import Image"] if has_crops or pixels else []),
         "",
-        'shards = sorted(glob("PATH/data/*.tar"))',
-        'for record in webdataset.WebDataset(shards, shardshuffle=False).decode("pil"):',
-        f"    {shown}  # a PIL image, an int, arrays",
+        f'train = load_dataset("{repo or PLACEHOLDER}", split="train")',
+        "record = train[0]",
+    ]
+    if pixels:
+        turned = "pixels[0]" if images.channels == 1 else "pixels.transpose(1, 2, 0)"
+        lines += [
+            f'pixels = np.array(record["image"], np.uint8)  # ({images.channels}, {images.height}, {images.width})',
+            f"image = Image.fromarray({turned})",
+        ]
+    else:
+        lines.append(f'image = record["{image}"]  # a PIL image, {kind}')
+    lines += [f'label = record["{label}"]  # a number; its name: train.features["{label}"].names[label]']
+    suffix = ".npy" if tar else ""
+    if manifest.soft is not None:
+        column = f"soft_{manifest.soft.space}"
+        said = f"({len(manifest.classes.names)},): the distiller's own label of the whole image, {manifest.soft.space}"
+        lines.append(f'soft = np.array(record["{column}{suffix}"], np.float32)  # {said}')
+    if labels is not None:
+        lines += [*_decode(labels, len(manifest.classes.names), suffix), *_cut(manifest, labels, suffix)]
+    return lines
+
+
+def _decode(labels: Labels, classes: int, suffix: str) -> list[str]:
+    """Return the lines that turn this dataset's label columns into probabilities; `suffix`: of the columns' names."""
+    coding, views = labels.coding, labels.count
+    shape = f"({views}, {classes}): the probability of each class in each view"
+    if coding.encoding == "topk":
+        lines = [
+            f'ids = np.array(record["dense_topk_ids{suffix}"], np.int64)  # the {coding.k} most probable classes',
+            f'kept = np.exp(np.array(record["dense_topk_log_probs{suffix}"], np.float32))',
+            f'tail = np.exp(np.array(record["dense_tail_log_prob{suffix}"], np.float32))  # of all others together',
+            f"rest = tail[:, None] / {classes - (coding.k or 0)}",
+            f"probs = np.repeat(rest, {classes}, axis=1)",
+            "np.put_along_axis(probs, ids, np.maximum(kept, rest), axis=1)",
+            f"probs /= probs.sum(1, keepdims=True)  # {shape}",
+        ]
+    elif coding.encoding == "dense":
+        lines = _decode_dense(labels, f'record["dense_{coding.space}{suffix}"]', shape)
+    else:
+        name = f"dense_{coding.encoding}"
+        read = (
+            f'np.array(record["{name}{suffix}"], np.uint8)' if suffix else f'np.frombuffer(record["{name}"], np.uint8)'
+        )
+        lines = [f"codes = {read}.reshape({views}, -1)"]
+        if coding.encoding == "q4":  # two codes a byte, the first in the low half
+            lines.append(f"codes = np.stack([codes & 15, codes >> 4], -1).reshape({views}, -1)[:, :{classes}]")
+        lines += [
+            f'scale = np.array(record["{name}_scale{suffix}"], np.float32)',
+            "probs = np.exp(-scale[:, None] * codes)",
+            f"probs /= probs.sum(1, keepdims=True)  # {shape}",
+        ]
+    if labels.present:
+        lines.append(f'present = np.array(record["view_present{suffix}"])  # rows of other views mean nothing')
+    return lines
+
+
+def _decode_dense(labels: Labels, read: str, shape: str) -> list[str]:
+    space, made = labels.coding.space, f"np.array({read}, np.float32)"
+    if labels.coding.dtype == "bfloat16":
+        made = f"(np.array({read}, np.uint32) << 16).view(np.float32)"
+    if space == "probs":
+        return [f"probs = {made}  # {shape}; no softmax"]
+    if space == "logits":
+        return [
+            f"logits = {made}",
+            "probs = np.exp(logits - logits.max(1, keepdims=True))",
+            f"probs /= probs.sum(1, keepdims=True)  # {shape}",
+        ]
+    return [
+        f"probs = np.exp({made})  # stored as log-probabilities",
+        f"probs /= probs.sum(1, keepdims=True)  # {shape}; what rounding left",
     ]
 
 
-def _with_pyarrow(manifest: Manifest) -> list[str]:
+def _cut(manifest: Manifest, labels: Labels, suffix: str) -> list[str]:
+    """Return the lines that cut the views with Pillow: to within a rounding of what the labeler saw."""
+    views, images = labels.views, manifest.images
+    if isinstance(views, Full):
+        return ["crops = [image]  # the one view is the whole image"]
+    said = "probs[i] is of crops[i]"
+    if isinstance(views, Boxes):
+        box = f'boxes = [(x, y, x + width, y + height) for y, x, height, width in record["view_box{suffix}"]]'
+    else:
+        high, wide = crop_side(views, images.height), crop_side(views, images.width)
+        rows, columns = _starts(offsets(views, images.height)), _starts(offsets(views, images.width))
+        box = f"boxes = [(x, y, x + {wide}, y + {high}) for y in {rows} for x in {columns}]"
+    lines = [
+        box,
+        f"crops = [image.crop(box).resize(image.size, Image.Resampling.BILINEAR) for box in boxes]  # {said}",
+    ]
+    if isinstance(views, Boxes) and views.flip:
+        flipped = "crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop"
+        lines.append(f'crops = [{flipped} for crop, flip in zip(crops, record["view_flip{suffix}"])]')
+    return lines
+
+
+def _starts(starts: tuple[int, ...]) -> str:
+    if len(starts) <= _FEW:
+        return str(starts)
+    return f"[i * {starts[-1]} // {len(starts) - 1} for i in range({len(starts)})]"
+
+
+def _with_webdataset(manifest: Manifest, repo: str | None) -> list[str]:
+    names = [layout_of(manifest).suffix, "cls", *(f"{name}.npy" for name in layout_of(manifest).dense)]
+    shown = ", ".join(f'record["{name}"]' for name in names[:3])
+    return [
+        "from glob import glob",
+        "import webdataset",
+        *_find_folder(repo),
+        "",
+        'shards = sorted(glob(f"{folder}/data/*.tar"))',
+        'for record in webdataset.WebDataset(shards, shardshuffle=False).decode("pil"):',
+        f"    {shown}  # a PIL image, an int{', an array' if len(names) > 2 else ''}",
+    ]
+
+
+def _with_pyarrow(manifest: Manifest, repo: str | None) -> list[str]:
     images = manifest.images
     return [
         "from glob import glob",
         "import pyarrow as pa",
+        *_find_folder(repo),
         "",
-        'for path in sorted(glob("PATH/data/*.arrow")):',
+        'for path in sorted(glob(f"{folder}/data/*.arrow")):',
         "    reader = pa.ipc.open_file(pa.memory_map(path))",
         "    for number in range(reader.num_record_batches):",
         "        batch = reader.get_batch(number)",
-        '        flat = batch["image"].flatten().flatten().flatten().to_numpy()  # mapped, not copied',
+        '        flat = batch["image"].flatten().flatten().flatten().to_numpy()',
         f"        pixels = flat.reshape(len(batch), {images.channels}, {images.height}, {images.width})  # uint8",
     ]
 
 
-def _with_ours(manifest: Manifest) -> list[str]:
-    lines = ["import ladd_data as ladd", "", 'dataset = ladd.load("PATH")']
-    loader = 'dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu")'
-    normalised = "    x = dataset.model_input({})  # float32, normalised"
-    views = "    crops = dataset.views({})  # the same for every view, bit-equal to what the labeler saw"
-    labels = manifest.labels
-    if labels is not None and isinstance(labels.views, Boxes):  # they differ from record to record
-        lines += [f"for batch in {loader}:", normalised.format("batch.image")]
-        return [*lines, views.format("batch.image, index=batch.index")]
-    lines += [f"for image, label, dense in {loader}:", normalised.format("image")]
-    return [*lines, views.format("image")] if labels is not None else lines
-
-
-def _suffix(manifest: Manifest) -> str:
-    """Return what the members of a tar that hold images are called."""
-    return layout_of(manifest).suffix
-
-
-def _columns(manifest: Manifest) -> list[str]:
-    """Return the names of the label columns that a first look wants."""
-    if manifest.labels is None:
-        return []
-    coding = manifest.labels.coding
-    if coding.encoding == "topk":
-        return ["dense_topk_ids", "dense_topk_log_probs", "dense_tail_log_prob"]
-    if coding.encoding == "dense":
-        return [f"dense_{coding.space}"]
-    return [f"dense_{coding.encoding}", f"dense_{coding.encoding}_scale"]
-
-
-def _dense_lines(manifest: Manifest, image: str, label: str, suffix: str) -> list[str]:
-    """Return the lines of plain Python that read this dataset's kind of labels.
-
-    image, label: names of those columns; an image of no name is left out. suffix: of label columns.
-    """
-    labels, classes = manifest.labels, len(manifest.classes.names)
-    if labels is None:
-        return []
-    names = [f'record["{name}{suffix}"]' for name in _columns(manifest)]
-    coding, shape = labels.coding, f"({labels.count}, {classes})"
-    if coding.encoding == "topk":
-        return [
-            "record = train[0]",
-            f"ids, values = {names[0]}, {names[1]}  # {labels.count} views x {coding.k} classes, log-probabilities",
-            f"tail = {names[2]}  # log of what all other classes have together, per view",
-        ]
-    if coding.encoding in ("q8", "q4"):
-        return _packed_lines(labels, names, classes, packed=not suffix)
-    column = _columns(manifest)[0] + suffix
-    shown = [*([f'record["{image}"]'] if image else []), f'record["{label}"]', f"{names[0]}.shape"]
-    notes = [*(["a PIL image"] if image else []), "the hard class", shape]
-    lines = [
-        f'train = train.with_format("numpy", columns=["{column}"], output_all_columns=True)',
-        "record = train[0]",
-        f"{', '.join(shown)}  # {', '.join(notes)}",
-    ]
-    if coding.space == "log_probs":
-        lines.append(f"# The column holds log-probabilities: take exp, never softmax of exp, of {names[0]}.")
-    if coding.space == "probs":
-        lines.append("# The column holds probabilities: never put a softmax on them.")
-    return lines
-
-
-def _packed_lines(labels: Labels, names: list[str], classes: int, *, packed: bool) -> list[str]:
-    """Return the lines that decode q8 or q4; `packed` where the codes come as bytes, not as a list."""
-    codes = "codes" if labels.coding.encoding == "q8" else "np.stack([codes & 15, codes >> 4], -1)"
-    read = f"np.frombuffer({names[0]}, np.uint8)" if packed else f"np.array({names[0]}, np.uint8)"
+def _find_folder(repo: str | None) -> list[str]:
+    """Return the lines that set `folder`."""
+    if repo is None:
+        return ["", f'folder = "{PLACEHOLDER}"']
     return [
-        "import numpy as np",
-        "record = train[0]",
-        f"codes = {read}.reshape({labels.count}, -1)",
-        f"codes = {codes}.reshape({labels.count}, -1)[:, :{classes}]",
-        f"values = -np.array({names[1]}, np.float32)[:, None] * codes",
-        f"probs = np.exp(values) / np.exp(values).sum(1, keepdims=True)  # ({labels.count}, {classes})",
+        "from huggingface_hub import snapshot_download",
+        "",
+        f'folder = snapshot_download("{repo}", repo_type="dataset")',
     ]
+
+
+def _with_ours(manifest: Manifest, repo: str | None) -> list[str]:
+    name, labels = repo or PLACEHOLDER, manifest.labels
+    boxed = labels is not None and isinstance(labels.views, Boxes)  # they differ from record to record
+    loader = 'dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu")'
+    lines = ["import ladd_data as ladd", "", f'dataset = ladd.load("{name}")']
+    if boxed:
+        lines += [f"for batch in {loader}:", "    x = dataset.model_input(batch.image)  # float32, normalised"]
+        lines.append("    crops = dataset.views(batch.image, index=batch.index)  # bit-equal to what the labeler saw")
+    else:
+        lines += [f"for image, label, dense in {loader}:", "    x = dataset.model_input(image)  # float32, normalised"]
+        if labels is not None:
+            lines.append("    crops = dataset.views(image)  # normalised, bit-equal to what the labeler saw")
+    lines += ["", "# Or, without holding it in memory:"]
+    lines += [f'for batch in ladd.stream("{name if repo is None else f"hf://datasets/{name}"}", batch_size=256):']
+    return [*lines, "    batch.image, batch.label, batch.dense"]

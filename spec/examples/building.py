@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ladd_data.card.header import CARD_PATH, write_card
+from ladd_data.card.header import CARD_PATH, records_config
+from ladd_data.card.write import write_card
 from ladd_data.digests import DigestMeter, digest_pixels
 from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.encodings.profiles import coding_of_encoding
@@ -151,7 +152,9 @@ def write_draft(draft: Draft, folder: Path, state: Callable[[Document], object] 
     seal(folder, paths, draft.document["spec_version"], edition)
     stored = sum((folder / path).stat().st_size for path in paths)
     size = sum(map(len, draft.records.images)) + sum(values.nbytes for values in draft.records.dense.values())
-    (folder / CARD_PATH).write_text(write_card(_readable(content) or honest, edition, size, stored), encoding="utf-8")
+    manifest = _readable(content) or honest
+    card = write_card(manifest, edition, [records_config(manifest, edition, size, stored)])
+    (folder / CARD_PATH).write_text(card, encoding="utf-8")
 
 
 def seal(
