@@ -6,7 +6,6 @@ import hashlib
 import io
 import itertools
 import json
-import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -383,15 +382,3 @@ numpy.save({str(tmp_path / "image.npy")!r}, batch['image'].flatten().flatten().f
 
     assert run_plainly(code, tmp_path).splitlines() == ["(3, 32, 32) 2 000005 (25, 3) ['ant', 'bee', 'cat']"] * 4
     assert np.array_equal(np.load(tmp_path / "image.npy").reshape(6, 3, 32, 32), ladd.load(labelled).arrays.images)
-
-
-@pytest.mark.parametrize("encoding", ["none", "float16", "q8", "q4", "topk", *JPEGS])
-@pytest.mark.parametrize("edition", OTHERS)
-def test_every_snippet_of_the_card_runs(encoded: MakeEncoded, encoding: str, edition: Edition, tmp_path: Path) -> None:
-    target = export(encoded(encoding), edition, tmp_path / "set")
-    *plain, ours = re.findall(r"```python\n(.*?)```", (target / "README.md").read_text(), re.DOTALL)
-    assert len(plain) == 2
-
-    code = "\n".join(plain).replace("PATH_OR_REPO", str(target)).replace("PATH", str(target))
-    run_plainly(code, tmp_path / "cache")
-    exec(compile(ours.replace("PATH", str(target)), "card", "exec"), {})

@@ -67,6 +67,18 @@ def address() -> Iterator[str]:
         process.communicate()  # closes its standard input, which ends it
 
 
+@pytest.fixture(scope="module")
+def unlabelled(unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because a push writes the repository's name into the card."""
+    return Path(shutil.copytree(unlabelled, tmp_path_factory.mktemp("own") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def labelled(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because a push writes the repository's name into the card."""
+    return Path(shutil.copytree(labelled, tmp_path_factory.mktemp("own") / "tiny-ladd"))
+
+
 @pytest.fixture
 def hub(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """The server, and huggingface_hub in this process set to it; waiting between attempts takes no time."""
@@ -327,7 +339,13 @@ def test_pull_gives_the_same_bytes_back(hub: Hub, repo: str, unlabelled: Path, l
     ladd.pull(repo, tmp_path / "old", revision=first.tag)
 
     assert content(tmp_path / "new") == content(labelled) and content(tmp_path / "old") == content(unlabelled)
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "data", "meta"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "data",
+        "meta",
+        "samples.png",
+    ]
 
 
 @pytest.mark.parametrize(("kind", "match"), [("cut", "_files|resolve"), ("500", "tree|revision"), ("404", "_files")])

@@ -77,8 +77,8 @@ def _title(manifest: Manifest, edition: Edition, shown: Sequence[str]) -> Sectio
     lines = [
         escape_sentence(say_summary(manifest, say_ipc(manifest))),
         "",
-        "A distilled dataset is a few images per class, optimised or composed so that a network trained on them alone "
-        "does nearly as well as one trained on the whole source dataset. They need not look like photographs.",
+        "A distilled dataset is a few images per class, made so that a network trained on them alone learns as much as "
+        "it can of the whole dataset that was distilled. They need not look like photographs.",
     ]
     if manifest.labels is not None:
         lines[-1] += (

@@ -203,7 +203,13 @@ def _record_sets(manifest: Manifest, edition: Edition) -> list[dict[str, Any]]:
         image = _field("records/image", said, "cr:UInt8", _column("image"), layout.shape)
     fields = [
         image,
-        _field("records/label", "The hard class: a number of the set of classes.", "sc:Integer", _column("label")),
+        {
+            **_field(
+                "records/label", "The hard class: a number of the set of classes.", "sc:Integer", _column("label")
+            ),
+            "dataType": ["sc:Integer", "cr:Label"],
+            "references": {"field": {"@id": "classes/label"}},
+        },
         _field("records/id", "The record's name.", "sc:Text", _column("id")),
     ]
     for name, (shape, dtype) in layout.dense.items():

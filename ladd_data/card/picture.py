@@ -34,6 +34,7 @@ MAX_VIEWS = 64
 TILE, SMALL_TILE = 112, 56
 """Sides of images and views, about: pixels are repeated or averaged a whole number of times."""
 GAP, BARS = 4, 20
+"""Pixels between pictures, and the height of a label's bars."""
 MAX_BARS = 16
 
 _PAPER, _FAINT, _HARD, _OTHER = (255, 255, 255), (200, 205, 212), (214, 96, 38), (70, 110, 170)

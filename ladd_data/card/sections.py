@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-MARK = "<!-- Made by ladd, and made anew with each version. To keep changes to this section, delete this line. -->"
+MARK = "<!-- Made by ladd, anew for each version: delete this line to keep what you change here. -->"
 _MARK_START = "<!-- Made by ladd"
 ABOUT = "## About"
 LAST = ("## Known limits", "## Citation")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 
 from ladd_data.card.body import SNIPPETS, escape, write_body
 from ladd_data.card.croissant import CROISSANT_PATH, describe_croissant
@@ -92,8 +92,11 @@ def name_repo(folder: Folder, repo: str) -> dict[str, bytes]:
 
 
 def write_repo_name(folder: Folder, repo: str) -> None:
-    """Write what `name_repo` returns, where it differs, so that folder and repository stay equal."""
+    """Write what `name_repo` returns, where it differs, so that folder and repository stay equal.
+
+    A folder that may not be written stays as it is: then the copy on the Hub alone names itself.
+    """
     for name, data in name_repo(folder, repo).items():
-        path = Path(folder.path / name)
-        if path.read_bytes() != data:
-            write_atomically(path, data)
+        if (folder.path / name).read_bytes() != data:
+            with suppress(OSError):
+                write_atomically(folder.path / name, data)
