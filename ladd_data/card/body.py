@@ -39,14 +39,14 @@ _MAX_VALUE = 300
 
 
 def write_body(
-    manifest: Manifest, edition: Edition, stored: Mapping[str, int] | None, repo: str | None, shown: Sequence[str]
+    manifest: Manifest, edition: Edition, stored: Mapping[str, int], repo: str | None, shown: Sequence[str]
 ) -> list[Section]:
     """Return the sections of a card, none of them empty.
 
     Args:
         manifest: what the card tells of.
         edition: what the shards are.
-        stored: bytes of each column in the shards, where they were counted.
+        stored: bytes of each column in the shards.
         repo: "user/name", for the code; a placeholder where left out.
         shown: the lines that show the picture of samples; none where there is none.
     """
@@ -213,16 +213,16 @@ def _recipe(manifest: Manifest) -> list[str]:
     return lines
 
 
-def _ledger(manifest: Manifest, stored: Mapping[str, int] | None) -> list[str]:
+def _ledger(manifest: Manifest, stored: Mapping[str, int]) -> list[str]:
     layout = layout_of(manifest)
     pixels, labels = manifest.images.count * math.prod(layout.shape), _raw_label_bytes(manifest)
     rows = [("Images", pixels, ("image", "image_file"))]
     if labels:
         rows.append(("Dense labels", labels, tuple(name for name in layout.dense if name.startswith("dense_"))))
-    lines = ["| | raw |" if stored is None else "| | raw | in the files |", "|---|---|" + "---|" * (stored is not None)]
+    lines = ["| | raw | in the files |", "|---|---|---|"]
     for name, raw, columns in rows:
-        kept = "" if stored is None else f" {size_of(sum(stored.get(column, 0) for column in columns))} |"
-        lines.append(f"| {name} | {size_of(raw)} |{kept}")
+        kept = sum(stored.get(column, 0) for column in columns)
+        lines.append(f"| {name} | {size_of(raw)} | {size_of(kept)} |")
     share = f" Dense labels are {percent(labels / pixels)} of the raw pixels." if labels else ""
     return [*lines, "", f"Raw: pixels as uint8, label values as they are.{share}"]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ladd_data.card.columns import COLUMNS
+from ladd_data.card.picture import PICTURE_PATH
 from ladd_data.card.words import count_of, say_ipc, say_summary
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.shards.editions import find_container
@@ -24,6 +25,11 @@ _FORMATS: dict[Edition, str] = {
     "webdataset": "application/x-tar",
     "arrow": "application/vnd.apache.arrow.file",
 }
+_BESIDE = {
+    MANIFEST_PATH: ("The manifest: all that is known of the dataset.", "application/json"),
+    PICTURE_PATH: ("A picture of some records.", "image/png"),
+}
+"""What a file beside the shards is, and its type."""
 _TYPES = {
     "float16": "cr:Float16",
     "float32": "cr:Float32",
@@ -79,7 +85,7 @@ _CONTEXT: dict[str, Any] = {
 
 
 def describe_croissant(
-    manifest: Manifest, edition: Edition, shards: Sequence[Shard], manifest_sha256: str, repo: str | None = None
+    manifest: Manifest, edition: Edition, shards: Sequence[Shard], sums: Mapping[str, str], repo: str | None = None
 ) -> dict[str, Any]:
     """Return croissant.json as a dictionary.
 
@@ -87,7 +93,7 @@ def describe_croissant(
         manifest: what the dataset says of itself.
         edition: what the shards are.
         shards: as meta/shards.json lists them.
-        manifest_sha256: of the bytes of meta/ladd.json.
+        sums: SHA-256 of the bytes of meta/ladd.json and, where there is one, samples.png, by path.
         repo: "user/name" on the Hub, where it has one.
     """
     document: dict[str, Any] = {
@@ -107,16 +113,8 @@ def describe_croissant(
     if repo is not None:
         document["url"] = f"https://huggingface.co/datasets/{repo}"
     document["distribution"] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": MANIFEST_PATH,
-            "name": MANIFEST_PATH,
-            "description": f"The manifest: all that is known of the dataset. Format LADD {manifest.spec_version}.",
-            "contentUrl": MANIFEST_PATH,
-            "encodingFormat": "application/json",
-            "sha256": manifest_sha256,
-        },
-        *(_file(shard, edition) for shard in shards),
+        *(_file(path, sha256, *_BESIDE[path]) for path, sha256 in sums.items()),
+        *(_shard(shard, edition) for shard in shards),
         *_sets(manifest, edition, shards),
     ]
     document["recordSet"] = [_class_set(manifest), *_record_sets(manifest, edition)]
@@ -136,16 +134,20 @@ def listed_checksums(document: Any) -> dict[str, str]:
         raise ValueError("a document without a distribution of files with contentUrl and sha256") from error
 
 
-def _file(shard: Shard, edition: Edition) -> dict[str, Any]:
+def _shard(shard: Shard, edition: Edition) -> dict[str, Any]:
+    file = _file(shard.path, shard.sha256, f"{count_of(shard.rows, 'record')}.", _FORMATS[edition])
+    return file | {"contentSize": f"{shard.bytes} B"}
+
+
+def _file(path: str, sha256: str, description: str, kind: str) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
-        "@id": shard.path,
-        "name": shard.path,
-        "description": count_of(shard.rows, "record"),
-        "contentUrl": shard.path,
-        "contentSize": f"{shard.bytes} B",
-        "encodingFormat": _FORMATS[edition],
-        "sha256": shard.sha256,
+        "@id": path,
+        "name": path,
+        "description": description,
+        "contentUrl": path,
+        "encodingFormat": kind,
+        "sha256": sha256,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 from ladd_data.card.body import SNIPPETS, escape, write_body
@@ -12,10 +12,9 @@ from ladd_data.card.header import CARD_PATH, Config, card_header, dump_header, r
 from ladd_data.card.picture import PICTURE_PATH, Picture, draw_samples, say_picture
 from ladd_data.card.sections import make_section, put_section, read_sections, split_card, write_sections
 from ladd_data.card.snippets import write_snippets
-from ladd_data.files import canonical_json, write_atomically, write_synced
-from ladd_data.manifest import Manifest
+from ladd_data.files import canonical_json, sha256_file, write_atomically, write_synced
+from ladd_data.manifest import MANIFEST_PATH
 from ladd_data.shards.folder import Folder
-from ladd_data.types import Edition
 
 
 def write_face(folder: Folder, data_bytes: int, more: Sequence[Config] = ()) -> None:
@@ -44,33 +43,16 @@ def make_card(folder: Folder, data_bytes: int, picture: Picture | None = None, m
     if picture is not None:
         said = escape(say_picture(folder.manifest, picture), 2000)
         shown = [f"![Samples of the images]({PICTURE_PATH})", "", said, ""]
-    return write_card(folder.manifest, folder.edition, [records, *more], folder.column_bytes(), shown)
-
-
-def write_card(
-    manifest: Manifest,
-    edition: Edition,
-    configs: Sequence[Config],
-    stored: Mapping[str, int] | None = None,
-    shown: Sequence[str] = (),
-) -> str:
-    """Return the text of README.md.
-
-    Args:
-        manifest: what the card tells of.
-        edition: what the shards are.
-        configs: the table of the records, and further ones after it.
-        stored: bytes of each column in the shards, where they were counted.
-        shown: the lines that show the picture of samples, where there is one.
-    """
-    sections = write_body(manifest, edition, stored, None, shown)
-    return f"{dump_header(card_header(manifest, configs))}\n{write_sections(sections)}"
+    sections = write_body(folder.manifest, folder.edition, folder.column_bytes(), None, shown)
+    return f"{dump_header(card_header(folder.manifest, [records, *more]))}\n{write_sections(sections)}"
 
 
 def make_croissant(folder: Folder, repo: str | None = None) -> bytes:
     """Return the bytes of croissant.json; `repo`: "user/name" on the Hub, where it has one."""
-    digest = hashlib.sha256(folder.content).hexdigest()
-    return canonical_json(describe_croissant(folder.manifest, folder.edition, folder.shards, digest, repo))
+    sums = {MANIFEST_PATH: hashlib.sha256(folder.content).hexdigest()}
+    if (folder.path / PICTURE_PATH).is_file():
+        sums[PICTURE_PATH] = sha256_file(folder.path / PICTURE_PATH)
+    return canonical_json(describe_croissant(folder.manifest, folder.edition, folder.shards, sums, repo))
 
 
 def name_repo(folder: Folder, repo: str) -> dict[str, bytes]:

@@ -9,11 +9,14 @@ from typing import Any
 
 from ladd_data.card.croissant import CROISSANT_PATH, listed_checksums
 from ladd_data.card.header import CARD_PATH, DEFAULT, find_info, read_card_header
+from ladd_data.card.picture import PICTURE_PATH
 from ladd_data.errors import Problem
-from ladd_data.files import MAX_JSON_BYTES, LimitError, parse_json_strictly, read_limited
+from ladd_data.files import MAX_JSON_BYTES, LimitError, parse_json_strictly, read_limited, sha256_file
 from ladd_data.manifest import MANIFEST_PATH
-from ladd_data.shards.folder import SHARDS_PATH, Folder
+from ladd_data.shards.folder import Folder
 from ladd_data.validation.report import AGAIN
+
+_OURS = ("data/", "meta/", PICTURE_PATH)
 
 
 def check_card(folder: Folder) -> list[Problem]:
@@ -67,7 +70,7 @@ def _check_identity(folder: Folder, header: dict[str, Any]) -> Iterator[Problem]
 
 
 def check_croissant(folder: Folder) -> list[Problem]:
-    """Compare the checksums in croissant.json, where it is there, with the shard list and the manifest."""
+    """Compare the checksums in croissant.json, where it is there, with shard list, manifest and picture."""
     path = folder.path / CROISSANT_PATH
     if not path.exists():
         return []
@@ -79,12 +82,14 @@ def check_croissant(folder: Folder) -> list[Problem]:
         return [_bad("LADD-052", str(error), "Croissant metadata", CROISSANT_PATH)]
     wanted = {shard.path: shard.sha256 for shard in folder.shards}
     wanted[MANIFEST_PATH] = hashlib.sha256(folder.content).hexdigest()
-    ours = {name: digest for name, digest in stated.items() if name.startswith(("data/", "meta/"))}
+    if (folder.path / PICTURE_PATH).is_file():
+        wanted[PICTURE_PATH] = sha256_file(folder.path / PICTURE_PATH)
+    ours = {name: digest for name, digest in stated.items() if name.startswith(_OURS)}
     if ours == wanted:
         return []
     name = min(name for name in ours.keys() | wanted.keys() if ours.get(name) != wanted.get(name))
     found = f"sha256 {ours.get(name, 'of no such file')[:80]} of {name[:200]!r}"
-    expected = f"{wanted.get(name, 'files of this dataset only')}, as {SHARDS_PATH} and {MANIFEST_PATH} are"
+    expected = wanted.get(name, "only files of this dataset")
     return [_bad("LADD-052", found, expected, CROISSANT_PATH)]
 
 

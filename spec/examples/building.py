@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ladd_data.card.header import CARD_PATH, records_config
-from ladd_data.card.write import write_card
+from ladd_data.card.header import CARD_PATH, card_header, dump_header, records_config
 from ladd_data.digests import DigestMeter, digest_pixels
 from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.encodings.profiles import coding_of_encoding
@@ -152,9 +151,13 @@ def write_draft(draft: Draft, folder: Path, state: Callable[[Document], object] 
     seal(folder, paths, draft.document["spec_version"], edition)
     stored = sum((folder / path).stat().st_size for path in paths)
     size = sum(map(len, draft.records.images)) + sum(values.nbytes for values in draft.records.dense.values())
-    manifest = _readable(content) or honest
-    card = write_card(manifest, edition, [records_config(manifest, edition, size, stored)])
-    (folder / CARD_PATH).write_text(card, encoding="utf-8")
+    write_plain_card(folder, _readable(content) or honest, edition, size, stored)
+
+
+def write_plain_card(folder: Path, manifest: Manifest, edition: Edition, data_bytes: int, download_bytes: int) -> None:
+    """Write a card of YAML and a title, so that the corpus stays small."""
+    header = card_header(manifest, [records_config(manifest, edition, data_bytes, download_bytes)])
+    (folder / CARD_PATH).write_text(f"{dump_header(header)}\n# {manifest.name}\n", encoding="utf-8")
 
 
 def seal(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from building import LABELLED, Draft, Plan, make_draft
-from cases import Case, at
+from cases import Case, at, drop_face
 from PIL import Image
 
 from ladd_data.digests import Digests
@@ -64,6 +64,7 @@ class JpegCase(Case):
             manifest = self._manifest(draft, digests)
             content = json.dumps(draft.document, ensure_ascii=False, indent=2) + "\n"
             writer.seal(manifest, content.encode())
+        drop_face(home / "set", manifest, self.edition)
         problems = [{"clause": clause, "where": where} for clause, where in self.problems]
         expected = {"about": self.about, "valid": not problems, "problems": problems}
         text = json.dumps(expected, ensure_ascii=False, indent=2) + "\n"
