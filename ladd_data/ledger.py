@@ -20,7 +20,6 @@ from ladd_data.shards.images import decode_image
 from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
-"""Zip is measured on at most this many raw bytes of images, from the first records on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +83,13 @@ class Ledger:
         }
 
 
-def count_ledger(folder: Folder) -> Ledger:
-    """Count a dataset's bytes: raw from the manifest, stored from the files, zip by zipping records."""
+def count_ledger(folder: Folder, zip_bytes: int = ZIP_SAMPLE_BYTES) -> Ledger:
+    """Count a dataset's bytes: raw from the manifest, stored from the files, zip by zipping records.
+
+    Args:
+        folder: the dataset.
+        zip_bytes: zip is measured on at most this many raw bytes of images, from the first records on.
+    """
     manifest, labels = folder.manifest, folder.manifest.labels
     images = manifest.images
     pixels = images.channels * images.height * images.width
@@ -97,7 +101,7 @@ def count_ledger(folder: Folder) -> Ledger:
         sum(size for name, size in columns.items() if name.startswith("dense_")),
     )
     files = sum((folder.path / name).stat().st_size for name in _files(folder))
-    zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
+    zipped, measured = _count_zip(folder, max(1, zip_bytes // pixels))
     labelers = labels.labelers if labels else ()
     training = [labeler.training_flops for labeler in labelers if labeler.training_flops is not None]
     return Ledger(
