@@ -32,9 +32,9 @@ from ladd_data.pixels import natural_affine, quantize
 from ladd_data.png import PngKind, choose_png, encode_png
 from ladd_data.recipe import Recipe
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.writer import DatasetWriter, new_dataset
 from ladd_data.source_files import SourceFiles
 from ladd_data.types import F32, I64, U8, Columns, ColumnTypes
+from ladd_data.writer import DatasetWriter, new_dataset
 
 RECORDS_AT_ONCE = 1024
 FILES_AT_ONCE = 256

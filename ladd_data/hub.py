@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ladd_data.card.croissant import CROISSANT_PATH
+from ladd_data.card.header import CARD_PATH
+from ladd_data.card.merge import merge_cards
+from ladd_data.card.write import name_repo, write_repo_name
 from ladd_data.errors import DatasetError, LaddError, UsageError
 from ladd_data.files import MAX_JSON_BYTES, new_folder, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.remote import check_repo, explain_stale, hub_errors, quietly
-from ladd_data.shards.card import CARD_PATH
-from ladd_data.shards.card_merge import merge_cards
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
 from ladd_data.validation import validate
 
@@ -31,6 +33,7 @@ _KIND = "dataset"
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _AT_ONCE = 5
 """Files that are uploaded at a time."""
+_OURS = ("data/", "meta/", CROISSANT_PATH)
 _UNCHANGED = "The repository was not changed."
 Step = Callable[[int, int], None]
 
@@ -104,7 +107,8 @@ def push(
     """Publish a dataset folder as a dataset repository of the Hub, in one commit, and tag it.
 
     Only files that differ are uploaded; files of data/ and meta/ that are no more are removed; what people wrote into
-    the card on the Hub stays (`merge_cards`). A push that was cut short is called again, and uploads what is missing.
+    the card on the Hub stays (`merge_cards`). The code in the card, and Croissant, name the repository from then on, in
+    the folder, too. A push that was cut short is called again, and uploads what is missing.
 
     Args:
         path: the folder; validated first, every record.
@@ -130,7 +134,7 @@ def push(
     if not report.valid:
         raise DatasetError(report.problems)
     folder = read_metadata(path)
-    files = _read_files(folder)
+    files = _read_files(folder) | {name: _hold(data) for name, data in name_repo(folder, name).items()}
     api = _open_api(name, needs_token=not dry_run)
     remote = _look(api, name, revision)
     if private and remote.exists and not remote.private:
@@ -147,6 +151,7 @@ def push(
         return Pushed(
             name, revision, lines, remote.head if not (plan.adds or plan.deletes) else None, label, 0, plan.kept
         )
+    write_repo_name(folder, name)
     commit = _publish(api, name, revision, private, remote, plan, folder.manifest, on_progress)
     if tagging:
         after = (
@@ -202,11 +207,14 @@ def _read_files(folder: Folder) -> dict[str, _File]:
         if name in stated:
             files[name] = _File(path, size, stated[name])
         elif size <= MAX_JSON_BYTES:
-            data = path.read_bytes()
-            files[name] = _File(data, len(data), hashlib.sha256(data).hexdigest())
+            files[name] = _hold(path.read_bytes())
         else:
             files[name] = _File(path, size, sha256_file(path))
     return files
+
+
+def _hold(data: bytes) -> _File:
+    return _File(data, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _open_api(repo: str, *, needs_token: bool) -> HfApi:
@@ -270,13 +278,12 @@ def _merge(api: HfApi, repo: str, remote: _Remote, card: _File) -> _File:
     with hub_errors(repo, after=_UNCHANGED):
         path = api.hf_hub_download(repo, CARD_PATH, repo_type=_KIND, revision=remote.head)
     theirs = Path(path).read_bytes().decode("utf-8", errors="replace")
-    data = merge_cards(card.source.decode("utf-8"), theirs).encode()
-    return _File(data, len(data), hashlib.sha256(data).hexdigest())
+    return _hold(merge_cards(card.source.decode("utf-8"), theirs).encode())
 
 
 def _compare(files: dict[str, _File], remote: _Remote) -> _Plan:
     same = {name for name, file in files.items() if name in remote.files and file.equals(remote.files[name])}
-    gone = [name for name in sorted(remote.files) if name not in files and name.startswith(("data/", "meta/"))]
+    gone = [name for name in sorted(remote.files) if name not in files and name.startswith(_OURS)]
     adds = {name: file for name, file in files.items() if name not in same}
     return _Plan(adds, gone, len(same))
 

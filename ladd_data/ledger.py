@@ -13,8 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from ladd_data.card.croissant import CROISSANT_PATH
+from ladd_data.card.header import CARD_PATH
+from ladd_data.card.picture import PICTURE_PATH
 from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
-from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
 from ladd_data.types import TYPE_BYTES
@@ -45,7 +47,8 @@ class Ledger:
     """What a dataset costs.
 
     hard_labels, views, metadata: bytes of the hard labels (stored), of the views' description (a grid
-    needs none per record) and of README.md, meta/ and the shards' footers.
+    needs none per record) and of README.md with its picture, croissant.json,
+    meta/ and the shards' footers.
     zipped_records: how many records the zip column was measured on; its figures are scaled to all.
     """
 
@@ -122,8 +125,9 @@ def count_raw(folder: Folder) -> Counted:
 
 
 def _files(folder: Folder) -> list[str]:
-    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH, *(shard.path for shard in folder.shards)]
-    return [name for name in present if (folder.path / name).is_file()]
+    about = [CARD_PATH, PICTURE_PATH, CROISSANT_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH]
+    every = [*about, *(shard.path for shard in folder.shards)]
+    return [name for name in every if (folder.path / name).is_file()]
 
 
 def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:

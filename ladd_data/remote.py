@@ -89,10 +89,11 @@ def fetch_metadata(repo: str, revision: str | None = None) -> Folder:
         there = {item.path: item for item in listed if isinstance(item, RepoFile)}
     for shard in folder.shards:
         found = there.get(shard.path)
-        if found is None or found.size != shard.bytes or (found.lfs and found.lfs.sha256 != shard.sha256):
-            said = ("LADD-002", "no such file") if found is None else ("LADD-003", f"another file, of {found.size} bytes")
-            expected = f"{shard.bytes} bytes of sha256 {shard.sha256[:16]}..., as in {SHARDS_PATH}"
-            raise DatasetError([Problem(said[0], shard.path, f"{said[1]} on the Hub", expected, _STALE)])
+        if found is not None and found.size == shard.bytes and (not found.lfs or found.lfs.sha256 == shard.sha256):
+            continue
+        clause, said = ("LADD-002", "no such file") if found is None else ("LADD-003", f"{found.size} bytes")
+        expected = f"{shard.bytes} bytes of sha256 {shard.sha256[:16]}..., as in {SHARDS_PATH}"
+        raise DatasetError([Problem(clause, shard.path, f"{said} on the Hub", expected, _STALE)])
     return folder
 
 

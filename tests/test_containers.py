@@ -6,7 +6,6 @@ import hashlib
 import io
 import itertools
 import json
-import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from PIL import Image
 from plainly import run_plainly
 
 import ladd_data as ladd
+from ladd_data import writer as dataset_writer
 from ladd_data.encodings.coding import column_types, encode_labels
 from ladd_data.encodings.profiles import ENCODINGS, coding_of_encoding
 from ladd_data.errors import LaddError
@@ -35,7 +35,6 @@ from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.png import PngKind, encode_png
 from ladd_data.shards import plan as shard_plan
-from ladd_data.shards import writer as dataset_writer
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.plan import plan_shards
@@ -383,15 +382,3 @@ numpy.save({str(tmp_path / "image.npy")!r}, batch['image'].flatten().flatten().f
 
     assert run_plainly(code, tmp_path).splitlines() == ["(3, 32, 32) 2 000005 (25, 3) ['ant', 'bee', 'cat']"] * 4
     assert np.array_equal(np.load(tmp_path / "image.npy").reshape(6, 3, 32, 32), ladd.load(labelled).arrays.images)
-
-
-@pytest.mark.parametrize("encoding", ["none", "float16", "q8", "q4", "topk", *JPEGS])
-@pytest.mark.parametrize("edition", OTHERS)
-def test_every_snippet_of_the_card_runs(encoded: MakeEncoded, encoding: str, edition: Edition, tmp_path: Path) -> None:
-    target = export(encoded(encoding), edition, tmp_path / "set")
-    *plain, ours = re.findall(r"```python\n(.*?)```", (target / "README.md").read_text(), re.DOTALL)
-    assert len(plain) == 2
-
-    code = "\n".join(plain).replace("PATH_OR_REPO", str(target)).replace("PATH", str(target))
-    run_plainly(code, tmp_path / "cache")
-    exec(compile(ours.replace("PATH", str(target)), "card", "exec"), {})

@@ -26,6 +26,8 @@ FLOORS = [
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
+    {"card"},
+    {"writer"},
     {"loaders", "remote"},
     {"ledger", "sources", "label_checks"},
     {"validation"},

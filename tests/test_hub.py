@@ -20,9 +20,9 @@ import pytest
 from plainly import BLOCK
 
 import ladd_data as ladd
+from ladd_data.card.merge import merge_cards
 from ladd_data.cli import main
 from ladd_data.remote import fetch
-from ladd_data.shards.card_merge import merge_cards
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 SERVER = Path(__file__).with_name("hub_server.py")
@@ -65,6 +65,18 @@ def address() -> Iterator[str]:
         assert process.stdout
         yield process.stdout.readline().strip()
         process.communicate()  # closes its standard input, which ends it
+
+
+@pytest.fixture(scope="module")
+def unlabelled(unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because a push writes the repository's name into the card."""
+    return Path(shutil.copytree(unlabelled, tmp_path_factory.mktemp("own") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def labelled(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy, because a push writes the repository's name into the card."""
+    return Path(shutil.copytree(labelled, tmp_path_factory.mktemp("own") / "tiny-ladd"))
 
 
 @pytest.fixture
@@ -327,7 +339,13 @@ def test_pull_gives_the_same_bytes_back(hub: Hub, repo: str, unlabelled: Path, l
     ladd.pull(repo, tmp_path / "old", revision=first.tag)
 
     assert content(tmp_path / "new") == content(labelled) and content(tmp_path / "old") == content(unlabelled)
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["README.md", "data", "meta"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "data",
+        "meta",
+        "samples.png",
+    ]
 
 
 @pytest.mark.parametrize(("kind", "match"), [("cut", "_files|resolve"), ("500", "tree|revision"), ("404", "_files")])

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from ladd_data.card.snippets import write_snippets
+from ladd_data.card.words import say_facts, say_recipe, say_summary, say_trust, say_verdict
 from ladd_data.errors import DatasetError
 from ladd_data.files import write_atomically
 from ladd_data.ledger import Ledger, count_ledger
@@ -15,9 +17,7 @@ from ladd_data.report.gather import Gathered, gather, grid_boxes
 from ladd_data.report.markup import Markup, data_block, element, join
 from ladd_data.report.samples import write_data, write_samples, write_strip
 from ladd_data.report.tables import write_classes, write_ledger, write_origin
-from ladd_data.report.words import say_facts, say_recipe, say_summary, say_trust, say_verdict
 from ladd_data.shards.folder import Folder, read_metadata
-from ladd_data.shards.snippets import write_snippets
 from ladd_data.validation import Report, validate
 
 FULL_CHECK_BYTES = 2**28

@@ -6,10 +6,10 @@ import base64
 from itertools import groupby
 from typing import Any
 
+from ladd_data.card.words import say_view_kind
 from ladd_data.manifest import Grid, Manifest
 from ladd_data.report.gather import TOP, BoxList, Gathered, Shown, draws_soft
 from ladd_data.report.markup import Markup, element
-from ladd_data.report.words import say_view_kind
 
 PIXELATED = 64
 """Images of sides up to this are enlarged pixel by pixel."""

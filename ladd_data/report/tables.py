@@ -7,11 +7,11 @@ import math
 
 from pydantic import JsonValue
 
+from ladd_data.card.words import flops, percent, size_of
 from ladd_data.ledger import Counted, Ledger
 from ladd_data.manifest import Manifest
 from ladd_data.report.gather import Gathered, LabelStatistics
 from ladd_data.report.markup import Child, Markup, element
-from ladd_data.report.words import flops, percent, size_of
 
 MAX_ROWS = 2000
 """Classes, or source files, in a table."""

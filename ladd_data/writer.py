@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ladd_data.card.write import write_face
 from ladd_data.digests import DigestMeter, Digests
 from ladd_data.files import new_folder, write_synced
 from ladd_data.manifest import MANIFEST_PATH, Classes, Manifest
 from ladd_data.manifest_json import dump_manifest
-from ladd_data.shards.card import CARD_PATH, write_card
 from ladd_data.shards.container import ShardWriter
 from ladd_data.shards.editions import find_container
-from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
+from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, dump_shard_list
 from ladd_data.shards.images import PixelImages, decode_image, digest_image
-from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.layout import Layout, Records, layout_of
 from ladd_data.shards.plan import ShardPlan, plan_shards
 from ladd_data.types import U8, Edition
 
@@ -117,7 +117,7 @@ def write_shard(
 def seal_folder(
     folder: Path, manifest: Manifest, content: bytes, edition: Edition, shards: list[Shard], stored_bytes: int
 ) -> None:
-    """Write meta/ and the card beside finished shards.
+    """Write meta/, the card, its picture and Croissant metadata beside finished shards.
 
     Args:
         folder: the dataset folder.
@@ -129,8 +129,7 @@ def seal_folder(
     """
     write_synced(folder / MANIFEST_PATH, content)
     write_synced(folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, edition, shards))
-    card = write_card(manifest, edition, stored_bytes, sum(shard.bytes for shard in shards))
-    write_synced(folder / CARD_PATH, card.encode())
+    write_face(Folder(folder, manifest, layout_of(manifest), edition, tuple(shards), content), stored_bytes)
 
 
 def _describe(folder: Path, writer: ShardWriter, index: int, path: str, plan: ShardPlan) -> Shard:
