@@ -29,7 +29,7 @@ FLOORS = [
     {"card"},
     {"writer"},
     {"loaders", "remote"},
-    {"ledger", "sources", "label_checks"},
+    {"ledger", "publishing", "sources", "label_checks"},
     {"validation"},
     {"dataset", "pictures"},
     {"converter"},
