@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_place
 from ladd_data.loaders.batches import KEPT
 from ladd_data.loaders.buffers import Buffers, Scratch
-from ladd_data.loaders.picture_files import FileBytes, StoredPngs, StoredRows
+from ladd_data.loaders.picture_files import FileBytes, PixelRows, StoredPngs, StoredRows
 from ladd_data.loaders.remote import LocalSource, Source
 from ladd_data.loaders.shard_files import FetchedWindow, FileWindow, Window, check_digest, fetch, open_end
 from ladd_data.manifest import Boxes
@@ -33,7 +33,7 @@ from ladd_data.shards.layout import pick
 from ladd_data.shards.limits import Page, RowGroup, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
 from ladd_data.shards.tables import from_array, refuse_nulls
-from ladd_data.types import I64, U8, Columns
+from ladd_data.types import I64, Columns
 from ladd_data.views.geometry import lies_inside
 
 try:
@@ -83,8 +83,8 @@ class Block:
         return DatasetError([Problem("LADD-024", where, found, "the image it was", _AGAIN, place, name)])
 
 
-Pictures = StoredRows | U8 | list[FileBytes]
-"""Some images in a row: stored PNGs; pixels, uint8 [images, channels, height, width]; or files."""
+Pictures = StoredRows | PixelRows | list[FileBytes]
+"""Some images in a row."""
 Sink = Callable[[Block], Callable[[int, Pictures], None]]
 """Takes a block's labels, and returns what takes its pictures: (row of the first, pictures), valid during the call."""
 
@@ -185,7 +185,7 @@ class ParquetBlocks(ShardBlocks):
     def _find_pictures(self, content: memoryview, count: int) -> Pictures:
         files = read_files(content, count)
         if isinstance(files, list):
-            return files
+            return list(files)
         stored = self._stored.find_all(files) if self._folder.layout.png else None
         return [file.data for file in files] if stored is None else stored
 
@@ -203,9 +203,7 @@ class ParquetBlocks(ShardBlocks):
         names = ["label", "id", *wanted]
         where = f"row group {number} (rows {self._starts[number]} .. {self._starts[number] + group.rows - 1})"
         try:
-            with pq.ParquetFile(
-                pa.PythonFile(window, mode="r"), metadata=self._metadata, page_checksum_verification=verify
-            ) as file:
+            with pq.ParquetFile(window.source(), metadata=self._metadata, page_checksum_verification=verify) as file:
                 table = file.read_row_group(number, columns=names, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             text = " ".join(str(error).split())
@@ -267,7 +265,7 @@ class FileBlocks(ShardBlocks):
     def _read(self, number: int, sink: Sink) -> Block:
         records = next(self._folder.container.read_records(self._path, self._folder.layout, [number]))
         block, images = self._block(number, records.ids, records.labels, records.dense), records.images
-        sink(block)(0, images.pixels if isinstance(images, PixelImages) else list(images))
+        sink(block)(0, PixelRows(images.pixels) if isinstance(images, PixelImages) else list(images))
         return block
 
 

@@ -6,7 +6,6 @@ kept are the batches that still miss some.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from ladd_data.loaders.blocks import Block, Pictures
-from ladd_data.loaders.picture_files import FileBytes, StoredPngs, StoredRows
+from ladd_data.loaders.picture_files import FileBytes, StoredPngs
 from ladd_data.loaders.schedule import Slots
 from ladd_data.shards.layout import Layout
 from ladd_data.types import I64, U8, Array
@@ -30,10 +29,12 @@ class Draft:
     """A batch that is being filled.
 
     image: uint8 [batch, height, width, channels]; or [batch, channels, height, width], where the container holds
-    pixels; arrays: the other columns; files: images still to be decoded, for these places; sources: block and row.
+    pixels. rows: the same as pictures are copied into it, [batch, height, width * channels], or `image` itself.
+    arrays: the other columns. files: images still to be decoded, for these places; sources: block and row.
     """
 
     image: U8
+    rows: U8
     arrays: dict[str, Array]
     files: list[bytes] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -59,7 +60,8 @@ class Filling:
         self._unread, self._at = np.ones(len(order), np.bool_), 0
         self._drafts: dict[int, Draft] = {}
         channels, height, width = layout.shape
-        self._shape = layout.shape if pixels else (height, width, channels)
+        self._pixels, self._shape = pixels, layout.shape if pixels else (height, width, channels)
+        self._small = channels * height * width < _ROW_BYTES
         self._stored = StoredPngs(layout.shape) if layout.png is not None else None
         self._lend = lend
 
@@ -91,7 +93,7 @@ class Filling:
                     draft.arrays[name] = self._lend(name, values.shape[1:], values.dtype, len(draft.image))
                 _copy_rows(values, rows[here], draft.arrays[name], places[here])
         straight = bool((np.diff(rows) == 1).all() and (np.diff(positions) == 1).all())
-        landing = _Landing(block, rows.tolist(), numbers.tolist(), places.tolist(), straight)
+        landing = _Landing(block, rows, numbers, places, straight)
         return partial(self._put, landing)
 
     def finish(self, block: Block) -> None:
@@ -110,55 +112,56 @@ class Filling:
     def _draft(self, number: int) -> Draft:
         if number not in self._drafts:
             size = int(self._ends[number] - (self._ends[number - 1] if number else 0))
-            self._drafts[number] = Draft(self._lend("image", self._shape, np.dtype(np.uint8), size), {})
+            image: U8 = self._lend("image", self._shape, np.dtype(np.uint8), size)
+            self._drafts[number] = Draft(image, image if self._pixels else image.reshape(*image.shape[:2], -1), {})
         return self._drafts[number]
 
     def _put(self, landing: _Landing, row: int, pictures: Pictures) -> None:
-        low, high = bisect_left(landing.rows, row), bisect_left(landing.rows, row + len(pictures))
+        low, high = np.searchsorted(landing.rows, [row, row + len(pictures)]).tolist()
+        rows, numbers, places = landing.rows[low:high] - row, landing.numbers[low:high], landing.places[low:high]
         if isinstance(pictures, list):
-            return self._put_files(landing, range(low, high), row, pictures)
-        if landing.straight:
-            while low < high:
-                image, place = self._drafts[landing.numbers[low]].image, landing.places[low]
-                count = min(high - low, len(image) - place)
-                first = landing.rows[low] - row
-                _copy(pictures, slice(first, first + count), image[place : place + count])
-                low += count
-            return None
-        for at in range(low, high):
-            image = self._drafts[landing.numbers[at]].image
-            _copy(pictures, landing.rows[at] - row, image[landing.places[at]])
-        return None
+            for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
+                self._put_file(self._drafts[number], place, pictures[which], (landing.block, row + which))
+        elif landing.straight and high > low:
+            for number in range(int(numbers[0]), int(numbers[-1]) + 1):
+                which, where = (_span(values[numbers == number]) for values in (rows, places))
+                pictures.copy(which, self._drafts[number].rows[where])
+        elif self._small and pictures.rows is not None:
+            for number in np.unique(numbers).tolist():
+                here = numbers == number
+                self._drafts[number].rows[places[here]] = pictures.rows[rows[here]]
+        else:
+            for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
+                pictures.copy(which, self._drafts[number].rows[place])
 
-    def _put_files(self, landing: _Landing, ats: range, row: int, files: list[FileBytes]) -> None:
-        """Copy what is a stored PNG; keep the others until their batch is due."""
-        for at in ats:
-            draft, place, file = self._drafts[landing.numbers[at]], landing.places[at], files[landing.rows[at] - row]
-            stored = self._stored.find(file) if self._stored else None
-            if stored is not None:
-                _copy(stored, 0, draft.image[place])
-                continue
-            draft.files.append(bytes(file))
-            draft.places.append(place)
-            draft.sources.append((landing.block, landing.rows[at]))
+    def _put_file(self, draft: Draft, place: int, file: FileBytes, source: tuple[Block, int]) -> None:
+        """Copy what is a stored PNG; keep any other file until its batch is due."""
+        stored = self._stored.find(file) if self._stored else None
+        if stored is not None:
+            stored.copy(0, draft.rows[place])
+            return
+        draft.files.append(bytes(file))
+        draft.places.append(place)
+        draft.sources.append(source)
 
 
 @dataclass(frozen=True, slots=True)
 class _Landing:
-    """Where a block's rows belong: batches by number, and places there; straight: one behind the other."""
+    """Where a block's rows that are due belong: batches by number, and places there.
+
+    straight: they are one behind the other, there as here.
+    """
 
     block: Block
-    rows: list[int]
-    numbers: list[int]
-    places: list[int]
+    rows: I64
+    numbers: I64
+    places: I64
     straight: bool
 
 
-def _copy(pictures: StoredRows | U8, which: int | slice, out: U8) -> None:
-    if isinstance(pictures, StoredRows):
-        pictures.copy(which, out.reshape(*out.shape[:-2], -1))
-    else:
-        out[:] = pictures[which]
+def _span(values: I64) -> slice:
+    """Return consecutive numbers as a slice."""
+    return slice(int(values[0]), int(values[-1]) + 1)
 
 
 def _copy_rows(values: Array, rows: I64, target: Array, places: I64) -> None:

@@ -111,22 +111,39 @@ class StoredPngs:
 
 
 class StoredRows:
-    """Stored PNGs whose bytes between the rows have been compared: nothing is left to do for each but to copy it."""
+    """Stored PNGs whose bytes between the rows have been compared: nothing is left to do for each but to copy it.
+
+    rows: their pixels, [files, height, width * channels], where they lie; None where deflate cuts some in two.
+    """
 
     def __init__(self, table: U8, layout: _StoredLayout) -> None:
         """Wrap files, uint8 [files, bytes], that fit the layout."""
         self._table, self._layout = table, layout
-        self._rows = layout.whole_rows(table)
+        self.rows = layout.whole_rows(table)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def copy(self, which: int | slice, out: U8) -> None:
         """Copy the pixels of one file, or of some, into `out`: uint8 [..., height, width * channels]."""
-        if self._rows is not None:
-            out[:] = self._rows[which]
+        if self.rows is not None:
+            out[...] = self.rows[which]
         else:
             self._layout.copy(self._table[which], out)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRows:
+    """Pixels that lie in memory as they are wanted: `rows`, uint8 [images, channels, height, width]."""
+
+    rows: U8
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def copy(self, which: int | slice, out: U8) -> None:
+        """Copy one image, or some."""
+        out[...] = self.rows[which]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +175,7 @@ class _StoredLayout:
 
     size: int
     width: int
-    fixed: tuple[tuple[int, bytes], ...]
+    fixed: tuple[tuple[int, U8], ...]
     runs: tuple[_Run, ...]
     parts: tuple[_Part, ...]
 
@@ -166,7 +183,7 @@ class _StoredLayout:
         """Say whether files, uint8 [files, bytes], are all of this layout."""
         if table.shape[1] != self.size:
             return False
-        if any((table[:, at : at + len(text)] != np.frombuffer(text, np.uint8)).any() for at, text in self.fixed):
+        if any((table[:, at : at + len(text)] != text).any() for at, text in self.fixed):
             return False
         if any(self._rows_of(run, table)[:, :, 0].any() for run in self.runs):
             return False
@@ -221,7 +238,8 @@ def _find_layout(data: bytes, shape: tuple[int, int, int]) -> _StoredLayout | No
     if at + _TAIL != len(data):
         return None
     runs, parts = _cut(blocks, stride)
-    return _StoredLayout(len(data), stride, tuple(fixed), tuple(runs), tuple(parts))
+    compared = tuple((at, np.frombuffer(text, np.uint8)) for at, text in fixed)
+    return _StoredLayout(len(data), stride, compared, tuple(runs), tuple(parts))
 
 
 def _cut(blocks: list[tuple[int, int]], stride: int) -> tuple[list[_Run], list[_Part]]:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.loaders.buffers import PAGE_BYTES, Scratch
 from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source, SourceError
@@ -38,6 +40,10 @@ class Window(ABC):
     def peek(self, position: int, size: int) -> bytes:
         """Return the same as a copy."""
         return bytes(self.part(position, size))
+
+    def source(self) -> Any:
+        """Return what pyarrow reads the same bytes from."""
+        return pa.PythonFile(self, mode="r")
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
@@ -124,6 +130,10 @@ class FileWindow(Window):
         """Return the same as a copy."""
         with _naming(self._path):
             return os.pread(self._file, size, position)
+
+    def source(self) -> Any:
+        """Return a path to the file that is open, whatever its name stands for by now."""
+        return f"/dev/fd/{self._file}"
 
     def _read_into(self, memory: memoryview, start: int) -> None:
         done = 0

@@ -36,7 +36,7 @@ from ladd_data.shards.layout import pick
 from ladd_data.types import TYPE_BYTES, Array, Batch, DenseSpace
 from ladd_data.views.device import ViewMaker, apply_affine
 
-_AHEAD = 4
+_AHEAD = 2
 """Steps that are looked ahead for the next block to fetch."""
 _KEPT = 32
 """Batches whose memory is used again: those being filled, and those that are looked at."""
