@@ -453,11 +453,12 @@ def test_stored_pngs_are_unpacked_without_a_decoder(
 
     stored = StoredPngs(shape).find_all(np.frombuffer(page, np.uint8).reshape(4, size))
     assert stored is not None
-    together, alone = np.zeros((2, 4, shape[1], shape[2] * shape[0]), np.uint8)
+    together, alone, planes = np.zeros_like(out), np.zeros_like(out), np.zeros_like(pixels)
     stored.copy(slice(0, 4), together)
     for row in range(4):
         stored.copy(row, alone[row])
-    assert np.array_equal(together, alone) and np.array_equal(together.reshape(out.shape), out)
+    stored.copy(slice(0, 4), planes.transpose(0, 2, 3, 1))
+    assert np.array_equal(together, out) and np.array_equal(alone, out) and np.array_equal(planes, pixels)
 
 
 def test_pngs_that_are_stored_otherwise_go_to_the_decoder() -> None:

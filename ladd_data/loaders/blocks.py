@@ -234,13 +234,16 @@ class ParquetBlocks(ShardBlocks):
 class FileBlocks(ShardBlocks):
     """The blocks of a tar or Arrow shard, read from a file that has been compared with its SHA-256."""
 
-    def __init__(self, source: Source, folder: Folder, index: int) -> None:
-        """Verify the file; from afar, fetch it first."""
+    def __init__(self, source: Source, folder: Folder, index: int, verified: set[Any]) -> None:
+        """Verify the file, unless it has not changed since it was; from afar, fetch it first."""
         super().__init__(folder, index)
         self._file: Any = None
         if isinstance(source, LocalSource):
             self._path = source.path / self._shard.path
-            _raise(check_shard(folder, index, verify=True))
+            stat = self._path.stat()
+            key = ("sha256", index, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            _raise(check_shard(folder, index, verify=key not in verified))
+            verified.add(key)
         else:
             self._file = fetch(source, self._shard)
             self._path = Path(f"/dev/fd/{self._file.fileno()}")
@@ -292,7 +295,7 @@ def open_blocks(
         found, expected = f"{size} bytes (cut short, or another file)", f"{shard.bytes}, as {SHARDS_PATH} says"
         raise DatasetError([Problem("LADD-003", shard.path, found, expected, _AGAIN)])
     if folder.edition != "parquet":
-        return FileBlocks(source, folder, index)
+        return FileBlocks(source, folder, index, verified)
     key = ("sha256", index)
     if verify == "shards" and key not in verified:
         check_digest(source, shard, None)

@@ -29,12 +29,10 @@ class Draft:
     """A batch that is being filled.
 
     image: uint8 [batch, height, width, channels]; or [batch, channels, height, width], where the container holds
-    pixels. rows: the same as pictures are copied into it, [batch, height, width * channels], or `image` itself.
-    arrays: the other columns. files: images still to be decoded, for these places; sources: block and row.
+    pixels. arrays: the other columns. files: images still to be decoded, for these places; sources: block and row.
     """
 
     image: U8
-    rows: U8
     arrays: dict[str, Array]
     files: list[bytes] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
@@ -60,7 +58,7 @@ class Filling:
         self._unread, self._at = np.ones(len(order), np.bool_), 0
         self._drafts: dict[int, Draft] = {}
         channels, height, width = layout.shape
-        self._pixels, self._shape = pixels, layout.shape if pixels else (height, width, channels)
+        self._shape = layout.shape if pixels else (height, width, channels)
         self._small = channels * height * width < _ROW_BYTES
         self._stored = StoredPngs(layout.shape) if layout.png is not None else None
         self._lend = lend
@@ -112,8 +110,7 @@ class Filling:
     def _draft(self, number: int) -> Draft:
         if number not in self._drafts:
             size = int(self._ends[number] - (self._ends[number - 1] if number else 0))
-            image: U8 = self._lend("image", self._shape, np.dtype(np.uint8), size)
-            self._drafts[number] = Draft(image, image if self._pixels else image.reshape(*image.shape[:2], -1), {})
+            self._drafts[number] = Draft(self._lend("image", self._shape, np.dtype(np.uint8), size), {})
         return self._drafts[number]
 
     def _put(self, landing: _Landing, row: int, pictures: Pictures) -> None:
@@ -125,20 +122,20 @@ class Filling:
         elif landing.straight and high > low:
             for number in range(int(numbers[0]), int(numbers[-1]) + 1):
                 which, where = (_span(values[numbers == number]) for values in (rows, places))
-                pictures.copy(which, self._drafts[number].rows[where])
+                pictures.copy(which, self._drafts[number].image[where])
         elif self._small and pictures.rows is not None:
             for number in np.unique(numbers).tolist():
                 here = numbers == number
-                self._drafts[number].rows[places[here]] = pictures.rows[rows[here]]
+                self._drafts[number].image[places[here]] = pictures.rows[rows[here]]
         else:
             for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
-                pictures.copy(which, self._drafts[number].rows[place])
+                pictures.copy(which, self._drafts[number].image[place])
 
     def _put_file(self, draft: Draft, place: int, file: FileBytes, source: tuple[Block, int]) -> None:
         """Copy what is a stored PNG; keep any other file until its batch is due."""
         stored = self._stored.find(file) if self._stored else None
         if stored is not None:
-            stored.copy(0, draft.rows[place])
+            stored.copy(0, draft.image[place])
             return
         draft.files.append(bytes(file))
         draft.places.append(place)

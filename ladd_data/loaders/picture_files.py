@@ -66,14 +66,14 @@ class PictureDecoder:
         Raises:
             PictureError: the first file that is damaged, or of another kind, size or colour type.
         """
-        rows, targets = out.reshape(len(out), self._shape[1], -1), range(len(files)) if places is None else places
+        targets = range(len(files)) if places is None else places
         others = []
         for number, file in enumerate(files):
             stored = self._stored.find(file) if self._stored else None
             if stored is None:
                 others.append(number)
             else:
-                stored.copy(0, rows[targets[number]])
+                stored.copy(0, out[targets[number]])
         parts = [others[start::THREADS] for start in range(min(THREADS, len(others)))]
         if len(parts) == 1:
             return self._decode_some(files, parts[0], out, targets)
@@ -107,25 +107,26 @@ class StoredPngs:
         if self._layout is None or self._layout.size != table.shape[1]:
             self._layout = _find_layout(table[0].tobytes(), self._shape) or self._layout
         layout = self._layout
-        return StoredRows(table, layout) if layout is not None and layout.fits(table) else None
+        return StoredRows(table, layout, self._shape[0]) if layout is not None and layout.fits(table) else None
 
 
 class StoredRows:
     """Stored PNGs whose bytes between the rows have been compared: nothing is left to do for each but to copy it.
 
-    rows: their pixels, [files, height, width * channels], where they lie; None where deflate cuts some in two.
+    rows: their pixels, [files, height, width, channels], where they lie; None where deflate cuts some in two.
     """
 
-    def __init__(self, table: U8, layout: _StoredLayout) -> None:
+    def __init__(self, table: U8, layout: _StoredLayout, channels: int) -> None:
         """Wrap files, uint8 [files, bytes], that fit the layout."""
         self._table, self._layout = table, layout
-        self.rows = layout.whole_rows(table)
+        whole = layout.whole_rows(table)
+        self.rows = None if whole is None else whole.reshape(*whole.shape[:2], -1, channels)
 
     def __len__(self) -> int:
         return len(self._table)
 
     def copy(self, which: int | slice, out: U8) -> None:
-        """Copy the pixels of one file, or of some, into `out`: uint8 [..., height, width * channels]."""
+        """Copy the pixels of one file, or of some, into `out`: uint8 [..., height, width, channels]."""
         if self.rows is not None:
             out[...] = self.rows[which]
         else:
@@ -194,7 +195,13 @@ class _StoredLayout:
         return self._rows_of(self.runs[0], table)[:, :, 1:] if len(self.runs) == 1 and not self.parts else None
 
     def copy(self, files: U8, out: U8) -> None:
-        """Copy the pixels of files that fit, [..., bytes], into `out`, [..., height, width * channels]."""
+        """Copy the pixels of files that fit, [..., bytes], into `out`, [..., height, width, channels]."""
+        if not out.flags.c_contiguous:
+            direct = np.empty(out.shape, np.uint8)
+            self.copy(files, direct)
+            out[...] = direct
+            return
+        out = out.reshape(*out.shape[:-2], -1)
         for run in self.runs:
             out[..., run.first : run.first + run.count, :] = self._rows_of(run, files)[..., 1:]
         for part in self.parts:
