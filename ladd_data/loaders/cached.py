@@ -35,7 +35,7 @@ from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.schedule import Schedule, Slots
 from ladd_data.manifest import MANIFEST_PATH, Manifest
-from ladd_data.shards.folder import Folder, Shard, open_folder
+from ladd_data.shards.folder import Folder, open_folder
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Batch
@@ -52,8 +52,8 @@ class Source(Protocol):
     def manifest(self) -> Manifest:
         """What it says of itself."""
 
-    def decoded(self) -> Iterator[tuple[Shard, int, Records, U8]]:
-        """Yield (shard, first record's number, records, pixels), verified, a row group at a time."""
+    def unpacked(self) -> Iterator[tuple[int, Records, U8]]:
+        """Yield (first record's number, records, pixels), verified, a row group at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ def _make(partial: Path, source: Source, folder: Folder) -> None:
     states: dict[str, xxhash.xxh3_128] = {}
     sizes: dict[str, int] = {}
     with new_dataset(partial / DATASET, manifest.classes, folder.layout, count, edition="arrow") as writer:
-        for _, _, records, pixels in source.decoded():
+        for _, records, pixels in source.unpacked():
             writer.add(records, pixels)
             for name, values in _kept(records, pixels).items():
                 flat = np.ascontiguousarray(values).reshape(len(records), -1)
