@@ -226,7 +226,7 @@ def _recipe(manifest: Manifest) -> list[str]:
 def _ledger(manifest: Manifest, stored: Mapping[str, int]) -> list[str]:
     layout = layout_of(manifest)
     pixels, labels = manifest.images.count * math.prod(layout.shape), _raw_label_bytes(manifest)
-    rows = [("Images", pixels, ("image", "image_file"))]
+    rows: list[tuple[str, int, tuple[str, ...]]] = [("Images", pixels, ("image", "image_file"))]
     if labels:
         rows.append(("Dense labels", labels, tuple(name for name in layout.dense if name.startswith("dense_"))))
     lines = ["| | raw | in the files |", "|---|---|---|"]

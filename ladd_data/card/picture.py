@@ -160,7 +160,7 @@ def _scale(image: U8, side: int) -> U8:
     height, width = (max(1, size // step) for size in rows.shape[:2])
     high, wide = min(step, rows.shape[0]), min(step, rows.shape[1])
     blocks = rows[: height * high, : width * wide].reshape(height, high, width, wide, 3)
-    return np.rint(blocks.mean((1, 3))).astype(np.uint8)
+    return np.asarray(np.rint(blocks.mean((1, 3))), np.uint8)
 
 
 def _row(pictures: list[U8]) -> U8:
