@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -428,6 +429,23 @@ def test_a_file_that_changes_between_epochs_is_verified_again(many: Path, tmp_pa
 
     with pytest.raises(ladd.DatasetError, match="crc32"):
         list(loader)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_a_shard_that_is_harmed_while_it_is_streamed_is_a_named_error(many: Path, tmp_path: Path, harm: str) -> None:
+    path = Path(shutil.copytree(many / "parquet", tmp_path / "set"))
+    batches = iter(ladd.stream(path, 2))
+    next(batches)
+    for shard in (path / "data").iterdir():
+        if harm == "cut":
+            os.truncate(shard, 20)
+        else:
+            shard.unlink()
+
+    with pytest.raises(ladd.LaddError, match=r"data/train-0000\d-of") as caught:
+        list(batches)
+
+    assert isinstance(caught.value, ladd.DatasetError | SourceError)
 
 
 # Pictures
