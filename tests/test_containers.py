@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import os
-import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
