@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, one_voice, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, one_voice, print_json, progress_bar
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ OPTIMIZERS_HELP = "Such as sgd,adam,adamw:0.001, each in place of the recipe's o
 
 
 def evaluate(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to test.")],
+    directory: Source,
     val: Annotated[str, typer.Option(help="Real test images: digits:test, a folder, an .npz, datasets:NAME:SPLIT.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; an interrupted one is continued.")],
     protocol: Annotated[str, typer.Option(help=PROTOCOL_HELP)] = "5-cae",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from ladd_data.cli.codings import choose_coding
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, one_voice, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, one_voice, print_json, progress_bar
 from ladd_data.errors import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def label(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to label.")],
+    directory: Source,
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
     ],

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, one_voice, print_json, progress_bar
+from ladd_data.cli.console import (
+    SOURCE_HELP,
+    AsJson,
+    Device,
+    Overwrite,
+    choose_device,
+    one_voice,
+    print_json,
+    progress_bar,
+)
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +42,7 @@ def _list_recipes(wanted: bool) -> None:
 
 
 def train(
-    directory: Annotated[Path | None, typer.Argument(metavar="DIR", help="The dataset to train on.")] = None,
+    directory: Annotated[str | None, typer.Argument(metavar="DIR", help=SOURCE_HELP)] = None,
     val: Annotated[
         str | None, typer.Option(help="Real test images: digits:test, a folder, an .npz, datasets:NAME:SPLIT.")
     ] = None,
@@ -101,7 +110,7 @@ def train(
 class _Job:
     """What was asked for."""
 
-    directory: Path
+    directory: str
     val: str
     model: str
     width: int | None
@@ -145,7 +154,7 @@ class _Job:
             _print(results, self.json)
 
 
-def open_both(directory: Path, val: str) -> tuple[Dataset, ImageSet]:
+def open_both(directory: str, val: str) -> tuple[Dataset, ImageSet]:
     """Open a dataset and the real images that its students are tested on, numbered as its classes are."""
     from ladd_data.dataset import load
     from ladd_data.sources import load_images, match_classes
@@ -180,11 +189,11 @@ def _require_square(dataset: Dataset) -> None:
         raise UsageError(f"the dataset has {images.width}x{images.height} images; networks here take squares.")
 
 
-def _recipe(directory: Path | None, name: str | None, changes: list[str]) -> Recipe:
+def _recipe(directory: str | None, name: str | None, changes: list[str]) -> Recipe:
+    from ladd_data.dataset import load
     from ladd_data.deploy.resolve import find_recipe, override
-    from ladd_data.shards.folder import open_folder
 
-    manifest = open_folder(directory, verify=False).manifest if directory is not None else None
+    manifest = load(directory, verify=False).manifest if directory is not None else None
     return override(find_recipe(name, manifest), changes)
 
 
