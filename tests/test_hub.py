@@ -67,13 +67,13 @@ def address() -> Iterator[str]:
         process.communicate()  # closes its standard input, which ends it
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unlabelled(unlabelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, because a push writes the repository's name into the card."""
     return Path(shutil.copytree(unlabelled, tmp_path_factory.mktemp("own") / "tiny"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def labelled(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy, because a push writes the repository's name into the card."""
     return Path(shutil.copytree(labelled, tmp_path_factory.mktemp("own") / "tiny-ladd"))
