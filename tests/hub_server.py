@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -311,12 +312,14 @@ class Hub:
     def preupload(self, request: Request, name: str, revision: str) -> Answer:
         repo = self.repo(request, name, write=True)
         tree = repo.commits[repo.find(revision)]
+        ignore = tree[".gitignore"].data.decode().split() if ".gitignore" in tree else []
 
         def mode(path: str, size: int) -> dict[str, Any]:
             old = tree[path].describe(path) if path in tree else {}
             lfs = path.endswith(LFS_SUFFIXES) or size > 10 * 2**20
             oid = old.get("lfs", old).get("oid") if lfs == ("lfs" in old) else None
-            return {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": oid}
+            ignored = any(fnmatch(path, line) for line in ignore)
+            return {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": ignored, "oid": oid}
 
         return as_json({"files": [mode(file["path"], file["size"]) for file in request.json()["files"]]})
 
