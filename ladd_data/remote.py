@@ -250,3 +250,10 @@ def quietly(*, unless_seen: bool = False) -> Iterator[None]:
         yield
     finally:
         enable_progress_bars()
+
+
+def use_lfs() -> None:
+    """Let huggingface_hub upload in this process by Git LFS from now on, for servers that have no Xet."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_XET = True
