@@ -22,7 +22,7 @@ FLOORS = [
     {"errors"},
     {"types"},
     {"files", "recipe", "processes", "joined_files"},
-    {"manifest", "png", "jpeg"},
+    {"manifest", "png", "jpeg", "team"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},

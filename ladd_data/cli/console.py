@@ -11,18 +11,18 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
-from ladd_data.errors import UsageError
+from ladd_data.errors import LaddError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="DIR",
-        help="The dataset: a folder; or one of the Hub, user/repo or hf://datasets/user/repo@revision.",
-    ),
-]
+    from ladd_data.team import Ranks
+
+DATASET = typer.Argument(
+    metavar="DIR",
+    help="The dataset: a folder; or one of the Hub, user/repo or hf://datasets/user/repo@revision.",
+)
+Source = Annotated[str, DATASET]
 """Every command that reads a dataset takes it so: `remote.find_folder` says which of them it is."""
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -46,6 +46,17 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def one_voice(ranks: Ranks) -> Iterator[None]:
+    """Let rank 0 alone say what all ranks raise."""
+    try:
+        yield
+    except LaddError as error:
+        if ranks.leads:
+            raise
+        raise typer.Exit(error.exit_code) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -17,8 +17,10 @@ import typer
 from ladd_data.errors import LaddError, UsageError
 
 MARKER = "ladd-demo.txt"
-STUDENT = "--model convnet-d3 --width 32 --val digits:test --epochs 120 --lr 0.01 --views-per-pass 1"
-"""One architecture, the same images and the same number of steps for both recipes; small passes suit a CPU."""
+STUDENT = (
+    "--model convnet-d3 --width 32 --val digits:test --epochs 120 --lr 0.01 --set augmentation=none --set ema=none"
+)
+"""One architecture, the same images and the same number of steps for both recipes; digits are not to be mirrored."""
 
 PLAIN_CLIENT = """
 import sys
