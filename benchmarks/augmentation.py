@@ -106,7 +106,7 @@ class Case:
             yield
 
 
-def epochs(loader: Iterator) -> Iterator:  # type: ignore[type-arg]
+def epochs(loader: Iterable[Any]) -> Iterator[Any]:
     """Go through the epochs without end."""
     while True:
         yield from loader
