@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=2, help="the most that a pass is measured")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--only", help="measure the limit, and forms with this in their names")
     parser.add_argument("--work", type=Path, help="a folder with room for the forms: 12 times the raw bytes")
     parser.add_argument("--markdown", type=Path, help="the page to write")
