@@ -25,8 +25,8 @@ from ladd_data.manifest import Classes
 from ladd_data.manifest_json import parse_manifest
 from ladd_data.png import PngKind, encode_png
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import Edition
+from ladd_data.writer import new_dataset
 
 VIEWS, UNIQUE, BLOCK = 25, 1000, 500
 """Records repeat after UNIQUE ones: what is measured does not depend on it, and writing is quick."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from ladd_data.cli.codings import choose_coding
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, print_json, progress_bar
 from ladd_data.errors import LaddError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def label(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to label.")],
+    directory: Source,
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
     ],

@@ -38,8 +38,8 @@ from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.shards.folder import Folder, open_folder
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import Records, pick
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import I64, U8, Array, Batch
+from ladd_data.writer import new_dataset
 
 _JOINED_BYTES = 64 * 2**20
 """A column up to this size is copied into memory when the entry is opened; a larger one stays mapped."""
