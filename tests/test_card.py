@@ -8,6 +8,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -61,7 +62,7 @@ def stored_probs(folder: Path) -> F32:
     labels = read.manifest.labels
     assert labels is not None
     first = next(records for _, _, records in read.records())
-    return decode_probs(first.dense, labels.coding, len(read.manifest.classes.names))[0]
+    return np.asarray(decode_probs(first.dense, labels.coding, len(read.manifest.classes.names))[0])
 
 
 def test_plain_code_reads_every_kind_of_dataset_right(tmp_path: Path) -> None:
@@ -129,12 +130,12 @@ for folder in {[str(folder) for folder in editions]!r}:
 
 def test_huggingface_hub_reads_and_writes_the_yaml(editions: list[Path]) -> None:
     for folder in editions:
-        data = huggingface_hub.DatasetCard(card_of(folder)).data
+        data: Any = huggingface_hub.DatasetCard(card_of(folder)).data
 
         manifest = read_metadata(folder).manifest
         assert data.pretty_name == manifest.name and data.to_dict()["ladd"]["digest"] == manifest.digest
         assert (data.size_categories, data.task_categories) == (["n<1K"], ["image-classification"])
-        again = huggingface_hub.DatasetCardData(**data.to_dict())
+        again: Any = huggingface_hub.DatasetCardData(**data.to_dict())
         assert again.to_dict() == data.to_dict() == read_card_header(card_of(folder))
 
 

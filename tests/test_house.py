@@ -21,7 +21,7 @@ SOURCES = sorted(
 FLOORS = [
     {"errors"},
     {"types"},
-    {"files", "recipe", "processes"},
+    {"files", "recipe", "processes", "joined_files"},
     {"manifest", "png", "jpeg"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},

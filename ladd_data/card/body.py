@@ -192,14 +192,24 @@ def _certificate(manifest: Manifest) -> list[str]:
     ]
 
 
+_LOSSES = {
+    "hard-ce": "cross-entropy of each image with its hard class",
+    "ladd": "cross-entropy of the whole image with its hard class, plus that of each view with its dense label",
+    "soft-ce": "cross-entropy with the soft label",
+    "soft-ce-ce": "cross-entropy with the soft label and, beside it, with the hard class",
+    "kl": "the Kullback-Leibler divergence of the network's distribution from the soft label",
+    "kl-ce": "the Kullback-Leibler divergence from the soft label and, beside it, cross-entropy with the hard class",
+    "topk-kl": "the Kullback-Leibler divergence over the classes that were kept",
+    "mse": "the squared error of the network's outputs",
+    "mse-ce": "the squared error of the network's outputs and, beside it, cross-entropy with the hard class",
+    "gift": "the cosine loss on refined soft labels (GIFT)",
+}
+
+
 def _recipe(manifest: Manifest) -> list[str]:
-    lines = [f"Meant for {escape_sentence(say_recipe(manifest.recipe))}", ""]
-    if manifest.labels is not None and manifest.recipe.loss == "ladd":
-        lines += [
-            "The loss `ladd` is cross-entropy of the whole image with its hard class, plus cross-entropy of each view "
-            "with its dense label.",
-            "",
-        ]
+    loss = manifest.recipe.loss
+    meaning = f" The loss `{loss}` is {_LOSSES[loss]}." if loss in _LOSSES else ""
+    lines = [f"Meant for {escape_sentence(say_recipe(manifest.recipe))}{meaning}", ""]
     affine = manifest.images.affine
     names = ("red", "green", "blue") if manifest.images.channels == 3 else ("grey",)
     lines += [
@@ -216,7 +226,7 @@ def _recipe(manifest: Manifest) -> list[str]:
 def _ledger(manifest: Manifest, stored: Mapping[str, int]) -> list[str]:
     layout = layout_of(manifest)
     pixels, labels = manifest.images.count * math.prod(layout.shape), _raw_label_bytes(manifest)
-    rows = [("Images", pixels, ("image", "image_file"))]
+    rows: list[tuple[str, int, tuple[str, ...]]] = [("Images", pixels, ("image", "image_file"))]
     if labels:
         rows.append(("Dense labels", labels, tuple(name for name in layout.dense if name.startswith("dense_"))))
     lines = ["| | raw | in the files |", "|---|---|---|"]
@@ -241,10 +251,12 @@ def _source(manifest: Manifest) -> list[str]:
     if made.repository:
         at = f" at commit `{escape(made.commit, 40)}`" if made.commit else ""
         lines.append(f"- Code: {escape(made.repository)}{at}")
+    if made.learned_lr is not None:
+        lines.append(f"- Learning rate that was learned with the images: {made.learned_lr:g}")
     for title, values in (("Read from its files", made.read), ("Said by the person who converted it", made.asserted)):
-        if values:
-            said = ", ".join(f"{escape(name)} {escape(value, 80)}" for name, value in list(values.items())[:20])
-            lines.append(f"- {title}: {said}")
+        said = [f"{escape(name)} {escape(value, 80)}" for name, value in values.items() if name != "classes"]
+        if said:  # the classes have a section of their own
+            lines.append(f"- {title}: {', '.join(said[:20])}")
     lines.append(f"- Pixels: {say_pixels(manifest)[2]}")
     if made.files:
         lines.append(f"- {count_of(len(made.files), 'source file')}, with checksums in `meta/ladd.json`")

@@ -31,8 +31,8 @@ MAX_READ = 4096
 """Records that are looked at: the picture must not cost a reading of the whole dataset."""
 MAX_VIEWS = 64
 """Views that are drawn."""
-TILE, SMALL_TILE = 112, 56
-"""Sides of images and views, about: pixels are repeated or averaged a whole number of times."""
+TILE, SMALL_TILE, SMALLEST_TILE = 112, 56, 36
+"""Sides of images, views, and views of more than 25, about: pixels are repeated or averaged a whole number of times."""
 GAP, BARS = 4, 20
 """Pixels between pictures, and the height of a label's bars."""
 MAX_BARS = 16
@@ -126,7 +126,7 @@ def _draw_views(manifest: Manifest, labels: Labels, sample: _Sample, count: int)
     for view in range(count):
         given = box_of(columns, 0, view)
         pixels = np.rint(reference_view(labels.views, sample.image, view, given)).clip(0, 255).astype(np.uint8)
-        tile = _scale(pixels, SMALL_TILE)
+        tile = _scale(pixels, SMALL_TILE if count <= 25 else SMALLEST_TILE)
         tile = tile if present[view] else np.full_like(tile, _FAINT)
         drawn.append(np.vstack([tile, _draw_bars(probs[view], sample.label, tile.shape[1], shown=bool(present[view]))]))
     side = labels.views.n if isinstance(labels.views, Grid) and labels.views.n <= 16 else 8
@@ -160,7 +160,7 @@ def _scale(image: U8, side: int) -> U8:
     height, width = (max(1, size // step) for size in rows.shape[:2])
     high, wide = min(step, rows.shape[0]), min(step, rows.shape[1])
     blocks = rows[: height * high, : width * wide].reshape(height, high, width, wide, 3)
-    return np.rint(blocks.mean((1, 3))).astype(np.uint8)
+    return np.asarray(np.rint(blocks.mean((1, 3))), np.uint8)
 
 
 def _row(pictures: list[U8]) -> U8:
