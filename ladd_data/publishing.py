@@ -194,7 +194,12 @@ def _upload(api: HfApi, repo: str, revision: str, plan: Plan, step: Step) -> lis
     from huggingface_hub import CommitOperationAdd
 
     send = partial(
-        *(api.preupload_lfs_files, repo), repo_type=KIND, revision=revision, num_threads=_AT_ONCE, free_memory=False
+        api.preupload_lfs_files,
+        repo,
+        repo_type=KIND,
+        revision=revision,
+        num_threads=_AT_ONCE,
+        free_memory=False,
     )
     total, done, adds = sum(file.size for file in plan.adds.values()), 0, []
     names = list(plan.adds)
