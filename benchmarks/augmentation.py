@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +36,7 @@ from ladd_data.models import build_network, describe_network
 from ladd_data.models.arithmetic import device_name
 from ladd_data.recipe import Augmentation
 from ladd_data.recipes import DSA
+from ladd_data.types import Batch
 from ladd_data.views.geometry import grid
 
 NORMALIZATION = Normalization(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -107,7 +107,7 @@ class Case:
             yield
 
 
-def epochs(loader: Iterable[Any]) -> Iterator[Any]:
+def epochs(loader: Iterable[Batch]) -> Iterator[Batch]:
     """Go through the epochs without end."""
     while True:
         yield from loader
