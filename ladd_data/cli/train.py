@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+<<<<<<< HEAD
 from ladd_data.cli.console import DATASET, AsJson, Device, Overwrite, choose_device, one_voice, print_json, progress_bar
+=======
+from ladd_data.cli.console import (
+    SOURCE_HELP,
+    AsJson,
+    Device,
+    Overwrite,
+    choose_device,
+    one_voice,
+    print_json,
+    progress_bar,
+)
+>>>>>>> train8
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +46,11 @@ def _list_recipes(wanted: bool) -> None:
 
 
 def train(
+<<<<<<< HEAD
     directory: Annotated[str | None, DATASET] = None,
+=======
+    directory: Annotated[str | None, typer.Argument(metavar="DIR", help=SOURCE_HELP)] = None,
+>>>>>>> train8
     val: Annotated[
         str | None, typer.Option(help="Real test images: digits:test, a folder, an .npz, datasets:NAME:SPLIT.")
     ] = None,
@@ -181,11 +198,18 @@ def _require_square(dataset: Dataset) -> None:
 
 
 def _recipe(directory: str | None, name: str | None, changes: list[str]) -> Recipe:
+<<<<<<< HEAD
     from ladd_data.deploy.resolve import find_recipe, override
     from ladd_data.remote import find_folder
     from ladd_data.shards.folder import open_folder
 
     manifest = None if directory is None else open_folder(find_folder(directory)[0], verify=False).manifest
+=======
+    from ladd_data.dataset import load
+    from ladd_data.deploy.resolve import find_recipe, override
+
+    manifest = load(directory, verify=False).manifest if directory is not None else None
+>>>>>>> train8
     return override(find_recipe(name, manifest), changes)
 
 
