@@ -18,16 +18,8 @@ if TYPE_CHECKING:
 
     from ladd_data.team import Ranks
 
-<<<<<<< HEAD
-DATASET = typer.Argument(
-    metavar="DIR",
-    help="The dataset: a folder; or one of the Hub, user/repo or hf://datasets/user/repo@revision.",
-)
-Source = Annotated[str, DATASET]
-=======
 SOURCE_HELP = "The dataset: a folder; or one of the Hub, user/repo or hf://datasets/user/repo@revision."
 Source = Annotated[str, typer.Argument(metavar="DIR", help=SOURCE_HELP)]
->>>>>>> train8
 """Every command that reads a dataset takes it so: `remote.find_folder` says which of them it is."""
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]

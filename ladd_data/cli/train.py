@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-<<<<<<< HEAD
-from ladd_data.cli.console import DATASET, AsJson, Device, Overwrite, choose_device, one_voice, print_json, progress_bar
-=======
 from ladd_data.cli.console import (
     SOURCE_HELP,
     AsJson,
@@ -21,7 +18,6 @@ from ladd_data.cli.console import (
     print_json,
     progress_bar,
 )
->>>>>>> train8
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,11 +42,7 @@ def _list_recipes(wanted: bool) -> None:
 
 
 def train(
-<<<<<<< HEAD
-    directory: Annotated[str | None, DATASET] = None,
-=======
     directory: Annotated[str | None, typer.Argument(metavar="DIR", help=SOURCE_HELP)] = None,
->>>>>>> train8
     val: Annotated[
         str | None, typer.Option(help="Real test images: digits:test, a folder, an .npz, datasets:NAME:SPLIT.")
     ] = None,
@@ -198,18 +190,10 @@ def _require_square(dataset: Dataset) -> None:
 
 
 def _recipe(directory: str | None, name: str | None, changes: list[str]) -> Recipe:
-<<<<<<< HEAD
-    from ladd_data.deploy.resolve import find_recipe, override
-    from ladd_data.remote import find_folder
-    from ladd_data.shards.folder import open_folder
-
-    manifest = None if directory is None else open_folder(find_folder(directory)[0], verify=False).manifest
-=======
     from ladd_data.dataset import load
     from ladd_data.deploy.resolve import find_recipe, override
 
     manifest = load(directory, verify=False).manifest if directory is not None else None
->>>>>>> train8
     return override(find_recipe(name, manifest), changes)
 
 
