@@ -143,12 +143,13 @@ def measure(ways: list[Callable[[], None]], steps: int, device: torch.device) ->
     return seconds
 
 
-def run_to_its_end(bench: Bench, epochs: int) -> float:
+def run_to_its_end(bench: Bench, epochs: int, size: int) -> float:
     """Train for real, with SGD, and return the wall seconds."""
     optimizer = torch.optim.SGD(bench.network.parameters(), 1e-3, 0.9, weight_decay=5e-4)
+    loader = bench.dataset.loader(size, shuffle=True, device=bench.device)
     began = time.perf_counter()
     for _ in range(epochs):
-        for batch in bench.loader:
+        for batch in loader:
             optimizer.zero_grad(set_to_none=True)
             for part in bench.loss.parts(bench.network, batch, bench.dataset):
                 torch.autograd.backward(part)
@@ -193,11 +194,11 @@ def main() -> None:
         print(f"overhead: rest / model {medians['rest'] / medians['model']:.1%}; ", end="")
         print(f"step / model - 1 {medians['step'] / medians['model'] - 1:.1%}")
         if args.full:
-            print(f"{EPOCHS} epochs of IPC {IPC}: {run_to_its_end(bench, EPOCHS):.1f} s, measured")
+            print(f"{EPOCHS} epochs of IPC {IPC}: {run_to_its_end(bench, EPOCHS, args.batch):.1f} s, measured")
             return
-        steps = EPOCHS * len(bench.loader)
+        steps = EPOCHS * len(bench.dataset) / args.batch
         seconds = steps * medians["step"]
-        print(f"{EPOCHS} epochs of IPC {IPC}: {seconds:.0f} s, extrapolated: {steps} steps of the median's time")
+        print(f"{EPOCHS} epochs of IPC {IPC}: {seconds:.0f} s, extrapolated: {steps:,.0f} steps of the median's time")
 
 
 if __name__ == "__main__":

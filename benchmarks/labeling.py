@@ -30,12 +30,12 @@ import torchvision
 import torchvision.transforms.v2.functional as vision
 from torch import Tensor, nn
 
+from ladd_data import writer
 from ladd_data.labeling.pipeline import Chunk, Computing, LabelPipeline, Member
 from ladd_data.labeling.runlog import name_device
 from ladd_data.manifest import Affine, Network
 from ladd_data.models import build_network
 from ladd_data.models.arithmetic import full_float32
-from ladd_data.shards import writer
 from ladd_data.shards.layout import Records
 from ladd_data.shards.plan import plan_shards
 from ladd_data.types import U8

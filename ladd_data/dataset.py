@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.batches import BatchMaker
+from ladd_data.loaders.buffers import new_array
 from ladd_data.loaders.cache import is_vouched, key_of, verify_once
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
@@ -260,7 +261,8 @@ class Dataset:
     def arrays(self) -> Arrays:
         """The whole dataset in memory, decoded once, in file order."""
         images = self.manifest.images
-        pixels = np.empty((len(self), images.channels, images.height, images.width), np.uint8)
+        shape = (len(self), images.channels, images.height, images.width)
+        pixels = new_array(shape, np.dtype(np.uint8))
         ids: list[str] = []
         labels: list[I64] = []
         dense: dict[str, list[Array]] = {}

@@ -94,6 +94,8 @@ class HashingFile:
     def abandon(self) -> None:
         """Close the file as it is; what is written from now on, goes nowhere."""
         self._abandoned = True
+        if self._job is not None:
+            self._job.exception()  # waits for it; that it failed may be why the file is given up
         if self._pool is not None:
             self._pool.shutdown()
         with suppress(OSError):

@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ladd_data.errors import LaddError
-from ladd_data.remote import hub_errors, quietly
+from ladd_data.remote import hub_errors, quietly, use_lfs
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
@@ -192,6 +193,14 @@ def _upload(api: HfApi, repo: str, revision: str, plan: Plan, step: Step) -> lis
     """Upload the large files, where no reader sees them yet; a few are open at a time, none is in memory."""
     from huggingface_hub import CommitOperationAdd
 
+    send = partial(
+        api.preupload_lfs_files,
+        repo,
+        repo_type=KIND,
+        revision=revision,
+        num_threads=_AT_ONCE,
+        free_memory=False,
+    )
     total, done, adds = sum(file.size for file in plan.adds.values()), 0, []
     names = list(plan.adds)
     for first in range(0, len(names), _AT_ONCE):
@@ -200,9 +209,13 @@ def _upload(api: HfApi, repo: str, revision: str, plan: Plan, step: Step) -> lis
             source = plan.adds[name].source
             some.append(CommitOperationAdd(name, source if isinstance(source, bytes) else str(source)))
         with quietly():
-            api.preupload_lfs_files(
-                repo, some, repo_type=KIND, revision=revision, num_threads=_AT_ONCE, free_memory=False
-            )
+            try:
+                send(some)
+            except (OSError, RuntimeError) as error:
+                if "xet-write-token" not in str(error):
+                    raise
+                use_lfs()
+                send(some)
         for add in some:
             file = plan.adds[add.path_in_repo]
             if add._should_ignore:

@@ -220,17 +220,19 @@ def say_error(error: BaseException, revision: str | None = None) -> str:
         return f'no revision "{revision or "main"}". See its branches and tags on {place}.'
     response = getattr(error, "response", None)
     if response is not None:
-        return _say_status(response.status_code, getattr(error, "server_message", None) or "")
+        wait = response.headers.get("Retry-After") or ""
+        return _say_status(response.status_code, getattr(error, "server_message", None) or "", wait)
     return f"the connection to {place} failed ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
 
 
-def _say_status(status: int, words: str) -> str:
+def _say_status(status: int, words: str, wait: str) -> str:
+    long = f"{wait} seconds" if wait.isdigit() else "a while"
     meanings = {
         401: "the Hub does not know this token. Log in: hf auth login, or set HF_TOKEN.",
         403: "this token may not write here. Take one with write access: hf auth login, or set HF_TOKEN.",
         409: "the Hub says it exists already.",
         412: "someone else has pushed meanwhile. Nothing of theirs was overwritten: run the command again.",
-        429: "too many requests for the Hub. Wait a while, and run the command again.",
+        429: f"too many requests for the Hub. Wait {long}, and run the command again.",
     }
     if status >= 500:
         return f"the Hub has a fault of its own ({status}). Run the command again later."
@@ -250,3 +252,10 @@ def quietly(*, unless_seen: bool = False) -> Iterator[None]:
         yield
     finally:
         enable_progress_bars()
+
+
+def use_lfs() -> None:
+    """Let huggingface_hub upload in this process by Git LFS from now on, for servers that have no Xet."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_XET = True

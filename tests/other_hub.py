@@ -26,7 +26,7 @@ hidden: set[str] = set()
 address = ""
 
 
-def say(value: Any, status: int = 200, **headers: str) -> Reply:
+def say(value: Any, status: int = 200, /, **headers: str) -> Reply:
     return status, {"content-type": "application/json; charset=utf-8", **headers}, json.dumps(value).encode()
 
 
@@ -78,7 +78,7 @@ def list_tree(commit: str, folder: str, query: dict[str, str], url: str) -> Repl
     if start + PAGE < len(items):
         following = urllib.parse.urlencode({**query, "cursor": start + PAGE})
         headers["link"] = f'<{address}{url.split("?")[0]}?{following}>; rel="next"'
-    return say(items[start : start + PAGE], **headers)
+    return say(items[start : start + PAGE], 200, **headers)
 
 
 def api(method: str, steps: list[str], query: dict[str, str], body: bytes, url: str, token: str) -> Reply:
@@ -115,8 +115,7 @@ def api(method: str, steps: list[str], query: dict[str, str], body: bytes, url: 
     if kind == "preupload":
         asked = [(one["path"], one["size"]) for one in json.loads(body)["files"]]
         mode = {True: "lfs", False: "regular"}
-        files = [{"path": p, "uploadMode": mode[size > 3000], "shouldIgnore": False} for p, size in asked]
-        return say({"files": files})
+        return say({"files": [{"path": p, "uploadMode": mode[n > 3000], "shouldIgnore": False} for p, n in asked]})
     if kind == "commit":
         return make_commit(repo, what[1], commit, [json.loads(line) for line in body.splitlines()])
     return refuse(404, "NotFound")

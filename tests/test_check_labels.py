@@ -15,6 +15,7 @@ from damaging import call, rewrite
 from making import make_distilled, make_labeler
 
 import ladd_data as ladd
+from ladd_data import writer
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.coding import encode_labels
 from ladd_data.encodings.profiles import ENCODINGS
@@ -27,7 +28,6 @@ from ladd_data.manifest import Boxes, Coding, Full, Grid, Network
 from ladd_data.models import build_network
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.reencode import Keep, reencode_dataset
-from ladd_data.shards import writer
 from ladd_data.shards.layout import Records
 from ladd_data.shards.plan import plan_shards
 from ladd_data.types import F32

@@ -196,7 +196,7 @@ def test_equal_input_gives_equal_bytes_in_another_process(tmp_path: Path, mtt_ru
         }
         for seed in ("1", "2")
     )
-    assert first == second and len(first) == 4
+    assert first == second and len(first) == 6
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "toaster"])

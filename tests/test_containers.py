@@ -284,7 +284,7 @@ def test_parquet_to_tar_to_arrow_and_back_gives_the_same_bytes(
             assert ladd.validate(last).problems == ()
             assert (last / "meta/ladd.json").read_bytes() == (source / "meta/ladd.json").read_bytes()
 
-    assert len(content(source)) > 4  # several shards
+    assert len(content(source)) > 6  # several shards
     assert content(last) == content(source)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from hub_client import Hub, content
 
@@ -123,3 +124,33 @@ def test_a_card_that_was_never_ours_is_kept_and_stays_so(old: str, dense: Path) 
 
     assert merge_cards(new, merged) == merged
     assert "text" not in old or "## About\n\n" in merged
+
+
+def test_a_server_without_xet_is_pushed_to_by_lfs(any_hub: Hub, repo: str, dense: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", False)
+        ladd.push(dense, repo)
+
+    assert any_hub.files(repo) == content(dense)
+    assert ladd.push(dense, repo).operations == ()
+
+
+def test_a_repository_that_ignores_shards_is_not_left_without_them(hub: Hub, repo: str, dense: Path) -> None:
+    hub.api().create_repo(repo, repo_type="dataset")
+    hub.api().upload_file(path_or_fileobj=b"*.parquet", path_in_repo=".gitignore", repo_id=repo, repo_type="dataset")
+
+    with pytest.raises(ladd.LaddError, match=r"its .gitignore leaves out data/.*was not changed"):
+        ladd.push(dense, repo)
+
+    assert "meta/ladd.json" not in hub.files(repo)
+
+
+@pytest.mark.parametrize("status", ["404", "429", "500"])
+def test_a_hub_that_does_not_say_what_a_token_may_do_is_pushed_to(
+    hub: Hub, repo: str, dense: Path, status: str
+) -> None:
+    hub.fail(status, "whoami", times=99)
+
+    ladd.push(dense, repo)
+
+    assert hub.files(repo) == content(dense)

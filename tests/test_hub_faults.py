@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hub_client import Hub, content
 
 import ladd_data as ladd
 
+SEVERAL = Path(__file__).parents[1] / "spec" / "examples" / "valid" / "several-shards" / "set"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
 
@@ -35,7 +37,8 @@ def test_without_the_right_token_nothing_is_sent(
     [
         ("412", "/commit/", "someone else has pushed meanwhile.*was not changed"),
         ("500", "/commit/", "fault of its own.*was not changed"),
-        ("429", "/preupload/", "too many requests.*was not changed"),
+        ("429", "/preupload/", "too many requests.*Wait 7 seconds.*was not changed"),
+        ("429", "/commit/", "too many requests.*Wait 7 seconds.*was not changed"),
         ("500", "PUT /_upload", "fault of its own.*was not changed"),
         ("cut", "PUT /_upload", "connection .* failed.*was not changed"),
         ("cut-half", "GET .*/tree/", "connection .* failed.*was not changed"),
@@ -133,3 +136,21 @@ def test_load_by_name_reads_the_cache_when_the_line_is_down(hub: Hub, repo: str,
     again = ladd.load(repo)
 
     assert len(again) == 6
+
+
+def test_a_push_of_many_shards_goes_on_where_it_was_cut(hub: Hub, repo: str, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(SEVERAL, tmp_path / "several"))
+    large = sum(path.suffix in (".parquet", ".png") for path in shards.rglob("*"))
+    hub.fail("cut", "PUT /_upload", times=99, skip=1)
+    with pytest.raises(ladd.LaddError, match=r"was not changed\. What was uploaded need not be uploaded again"):
+        ladd.push(shards, repo)
+    hub.log()
+    steps: list[tuple[int, ...]] = []
+
+    ladd.push(shards, repo, on_progress=lambda *step: steps.append(step))
+
+    sent = sum(line.startswith("PUT /_upload") for line in hub.log())
+    assert sent == large - 1
+    size = sum(map(len, content(shards).values()))
+    assert large > 1 and steps[-1] == (size, size)
+    assert hub.files(repo) == content(shards)

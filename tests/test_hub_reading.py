@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from hub_client import Hub, content
 
 import ladd_data as ladd
 from ladd_data.cli import main
+from ladd_data.remote import fetch_metadata
 
+Run = Callable[..., str]
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
 
@@ -57,21 +62,24 @@ def test_names_that_lead_nowhere_are_said_to(any_hub: Hub, repo: str, dense: Pat
         ladd.push(dense, "a/b/c")
 
 
-def test_the_commands_push_pull_and_say_what_they_do(
-    any_hub: Hub,
-    repo: str,
-    dense: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def run(*words: object) -> str:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line of ours in this process; gives back what it prints."""
+
+    def call(*words: object) -> str:
         monkeypatch.setattr(sys, "argv", ["ladd", *map(str, words)])
         with pytest.raises(SystemExit) as ended:
             main()
-        assert ended.value.code in (0, None)
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        assert ended.value.code in (0, None), said.err
+        return said.out
 
+    return call
+
+
+def test_the_commands_push_pull_and_say_what_they_do(
+    any_hub: Hub, repo: str, dense: Path, tmp_path: Path, run: Run
+) -> None:
     assert "would upload meta/ladd.json" in run("push", dense, repo, "--dry-run")
     assert "tag v1.0.0" in run("push", dense, repo, "--tag", "v1.0.0")
     assert "nothing was done" in run("push", dense, repo, "--tag", "v1.0.0")
@@ -79,8 +87,45 @@ def test_the_commands_push_pull_and_say_what_they_do(
     assert json.loads(run("push", dense, repo, "--tag", "v1.0.0", "--json"))["operations"] == []
 
 
+def test_commands_that_read_a_dataset_take_one_of_the_hub(
+    any_hub: Hub, repo: str, bare: Path, labelled: Path, labeler: Path, tmp_path: Path, run: Run
+) -> None:
+    tag = ladd.push(bare, repo).tag
+    ladd.push(shutil.copytree(labelled, tmp_path / "labelled"), repo)
+    old = f"hf://datasets/{repo}@{tag}"
+
+    assert run("validate", repo) == f"{repo}: valid (level full, 6 records read)\n"
+    assert json.loads(run("validate", old, "--json"))["path"] == old
+    run("view", repo, "-o", tmp_path / "report.html")
+    run("view", repo, "-o", tmp_path / "picture.png")
+    run("export", repo, "--to", "arrow", "-o", tmp_path / "arrow")
+    run("label", old, "--labeler", labeler, "-o", tmp_path / "again", "--no-run-log")
+
+    assert (tmp_path / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert ladd.load(tmp_path / "arrow").manifest.digest == ladd.load(labelled).manifest.digest
+    assert ladd.load(tmp_path / "again").manifest.digest == ladd.load(labelled).manifest.digest
+
+
+def test_info_on_a_dataset_of_the_hub_downloads_no_shard(hub: Hub, repo: str, dense: Path, run: Run) -> None:
+    ladd.push(dense, repo)
+    hub.log()
+
+    text, document = run("info", repo), json.loads(run("info", repo, "--json"))
+
+    assert not [line for line in hub.log() if re.search("resolve/.*/data/|_files", line)]
+    assert f"1 shard, {document['shards']['bytes']:,} bytes, not downloaded" in text
+    assert document["manifest"]["digest"] == ladd.load(dense).manifest.digest
+    assert document["ledger"]["raw"]["images"] == 6 * 3 * 32 * 32
+
+
+def test_what_is_pushed_is_a_folder() -> None:
+    with pytest.raises(ladd.UsageError, match=r'user/a: no such folder.*"ladd pull"'):
+        ladd.push("user/a", "user/b")
+
+
 PLAIN = """
-import sys, numpy, datasets, duckdb, huggingface_hub, webdataset, itertools
+import sys, numpy, datasets, duckdb, huggingface_hub, pyarrow.parquet, webdataset
 repo, tar, tag = sys.argv[1:]
 for options in ({}, {"revision": tag}):
     d = datasets.load_dataset(repo, split="train", **options).with_format(
@@ -90,6 +135,9 @@ s = list(datasets.load_dataset(repo, split="train", streaming=True))
 print(len(s), numpy.array(s[5]["dense_log_probs"]).shape)
 file = huggingface_hub.hf_hub_download(repo, "data/train-00000-of-00001.parquet", repo_type="dataset", revision=tag)
 print(duckdb.sql(f"select count(*), max(label) from '{file}'").fetchall())
+files = huggingface_hub.HfFileSystem()
+t = pyarrow.parquet.read_table(f"datasets/{repo}@{tag}/data", columns=["label"], filesystem=files)
+print(duckdb.sql("select count(*), max(label) from t").fetchall())
 folder = huggingface_hub.snapshot_download(repo, repo_type="dataset")
 print(datasets.load_dataset(folder, split="train").num_rows)
 url = huggingface_hub.hf_hub_url(tar, "data/train-00000-of-00001.tar", repo_type="dataset")
@@ -109,7 +157,7 @@ def test_plain_clients_read_what_was_pushed(any_hub: Hub, repo: str, dense: Path
     lines = any_hub.run(PLAIN, repo, f"{repo}-wds", done.tag).splitlines()
 
     whole = "(32, 32) ['ant', 'bee', 'cat'] (25, 3)"
-    assert lines == [whole, whole, "6 (25, 3)", "[(6, 2)]", "6", "6 (25, 3)", "6"]
+    assert lines == [whole, whole, "6 (25, 3)", "[(6, 2)]", "[(6, 2)]", "6", "6 (25, 3)", "6"]
 
 
 MAPPED = """
@@ -125,7 +173,7 @@ def test_after_another_users_push_to_hub_we_say_what_still_holds(
     done = ladd.push(dense, repo)
     any_hub.run(MAPPED, repo)
 
-    for read in (lambda: ladd.load(repo), lambda: ladd.pull(repo, tmp_path / "copy")):
+    for read in (lambda: ladd.load(repo), lambda: ladd.pull(repo, tmp_path / "copy"), lambda: fetch_metadata(repo)):
         with pytest.raises(ladd.DatasetError, match=r"meta/ is stale.*What still holds: each column's name"):
             read()
     assert ladd.load(repo, revision=done.tag).manifest == ladd.load(dense).manifest

@@ -13,13 +13,13 @@ from making import make_distilled, make_labeler
 from running import content, run_alone, write_script
 
 import ladd_data as ladd
+from ladd_data import writer
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.label import LabelPlan, Reports, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.labeling.shards import ShardLabeler
-from ladd_data.shards import writer
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.views.geometry import grid
 

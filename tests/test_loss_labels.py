@@ -217,3 +217,13 @@ def test_formulas_say_what_is_computed() -> None:
     assert loss_of(recipe("ladd")).formula == "CE(z, y) [x, y] + sum_j -sum_c p_c log s_c(z) [S_j x, p_j]"
     table = loss_of(recipe("mse-ce", hard_weight=0.025)).formula
     assert table == "0.025 * mean_j CE(z, y) [S_j x, y] + mean_j mean_c (z_c - t_c)^2 [S_j x, p_j]"
+
+
+def test_a_stream_serves_losses_as_its_dataset_does(labelled: Path) -> None:
+    dataset, stream = ladd.load(labelled), ladd.stream(labelled, batch_size=6)
+    loss = ladd.losses.LADD(views_per_pass=4)
+
+    whole = loss(constant, next(iter(dataset.loader(6))), dataset)
+    streamed = loss(constant, next(iter(stream)), stream)
+
+    assert torch.equal(streamed, whole)

@@ -62,7 +62,8 @@ class _Sample:
 def draw_samples(folder: Folder) -> Picture | None:
     """Draw a dataset's picture; None where an image that it needs cannot be decoded."""
     try:
-        chosen = _choose(folder)
+        if not (chosen := _choose(folder)):
+            return None
         parts = [_draw_columns(chosen)]
         first = next(iter(chosen.values()))[0]
         labels = folder.manifest.labels
@@ -107,7 +108,8 @@ def _first(folder: Folder) -> Iterator[tuple[int, Records, int]]:
     seen = 0
     for _, _, records in folder.records():
         for row, label in enumerate(records.labels[: MAX_READ - seen].tolist()):
-            yield label, records, row
+            if 0 <= label < len(folder.manifest.classes.names):  # else the validator says it
+                yield label, records, row
         seen += len(records)
         if seen >= MAX_READ:
             return

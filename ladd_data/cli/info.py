@@ -51,9 +51,7 @@ def _print_remote(name: str, folder: Folder, as_json: bool) -> None:
     _print_facts(manifest)
     typer.echo(f"\nraw bytes: images {raw.images:,}, dense labels {raw.dense_labels:,} ({raw.overhead:.2%})")
     many = "1 shard" if len(folder.shards) == 1 else f"{len(folder.shards)} shards"
-    typer.echo(
-        f"on the Hub: {many}, {size:,} bytes, none of them downloaded; for the whole ledger: ladd pull {name} DIR"
-    )
+    typer.echo(f"on the Hub: {many}, {size:,} bytes, not downloaded; for the whole ledger: ladd pull {name} DIR")
 
 
 def _print_facts(manifest: Manifest) -> None:

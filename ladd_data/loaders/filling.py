@@ -7,8 +7,8 @@ kept are the batches that still miss some.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -24,19 +24,27 @@ _ROW_BYTES = 4096
 """From which on rows are copied one by one."""
 
 
-@dataclass(slots=True)
 class Draft:
     """A batch that is being filled.
 
-    image: uint8 [batch, height, width, channels]; or [batch, channels, height, width], where the container holds
-    pixels. arrays: the other columns. files: images still to be decoded, for these places; sources: block and row.
+    arrays: its columns but images. files: images still to be decoded, for these places; sources: block and row.
     """
 
-    image: U8
-    arrays: dict[str, Array]
-    files: list[bytes] = field(default_factory=list)
-    places: list[int] = field(default_factory=list)
-    sources: list[tuple[Block, int]] = field(default_factory=list)
+    def __init__(self, count: int, new_image: Callable[[int], U8]) -> None:
+        """Begin a batch of `count` records without any."""
+        self.count, self._new_image = count, new_image
+        self.arrays: dict[str, Array] = {}
+        self.files: list[bytes] = []
+        self.places: list[int] = []
+        self.sources: list[tuple[Block, int]] = []
+
+    @cached_property
+    def image(self) -> U8:
+        """Its pixels, in memory that is taken when the first ones are there: files wait in less.
+
+        uint8 [batch, height, width, channels]; or [batch, channels, height, width], where the container holds pixels.
+        """
+        return self._new_image(self.count)
 
 
 class Filling:
@@ -88,7 +96,7 @@ class Filling:
             draft, here = self._draft(number), numbers == number
             for name, values in {"label": block.labels, **block.columns}.items():
                 if name not in draft.arrays:
-                    draft.arrays[name] = self._lend(name, values.shape[1:], values.dtype, len(draft.image))
+                    draft.arrays[name] = self._lend(name, values.shape[1:], values.dtype, draft.count)
                 _copy_rows(values, rows[here], draft.arrays[name], places[here])
         straight = bool((np.diff(rows) == 1).all() and (np.diff(positions) == 1).all())
         landing = _Landing(block, rows, numbers, places, straight)
@@ -110,7 +118,7 @@ class Filling:
     def _draft(self, number: int) -> Draft:
         if number not in self._drafts:
             size = int(self._ends[number] - (self._ends[number - 1] if number else 0))
-            self._drafts[number] = Draft(self._lend("image", self._shape, np.dtype(np.uint8), size), {})
+            self._drafts[number] = Draft(size, partial(self._lend, "image", self._shape, np.dtype(np.uint8)))
         return self._drafts[number]
 
     def _put(self, landing: _Landing, row: int, pictures: Pictures) -> None:

@@ -170,6 +170,10 @@ class StreamingLoader(Loader):
         self._buffers: dict[str, Buffers] = {}
         self._verified: set[Any] = set()
 
+    def model_input(self, images: Tensor) -> Tensor:
+        """Turn stored pixels, uint8 [..., channels, height, width], into model input, float32, as a Dataset does."""
+        return apply_affine(self.manifest.images.affine, images)
+
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         self._source.stop.clear()
         plan = list(steps)
