@@ -87,7 +87,7 @@ SECTIONS = {
     "encodings": Section(
         "Encodings against accuracy",
         "dm, IPC 1: the same labels, stored in fewer bytes. Total variation (TV) is the mean error of a stored label "
-        "against float32, 0 to 1. Bytes are of the raw columns, logz (4 bytes) included where it is kept: not in top-k.",
+        "against float32, 0 to 1. Bytes are of the raw columns, with the 4 of logz where it is kept: not in top-k.",
         "encoding",
         claims.say_encodings,
     ),
