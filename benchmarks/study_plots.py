@@ -40,14 +40,9 @@ def bars(axes: Any, table: Table, rows: Sequence[str], columns: Sequence[str], n
         colour = COLOURS[number % len(COLOURS)]
         axes.bar(places, heights, wide * 0.92, yerr=errors, capsize=2, color=colour, label=column)
     axes.set_xticks(range(len(rows)), names)
+    axes.set_ylim(0, 100)
     if len(columns) > 1:
-        axes.legend(loc="lower right", ncols=len(columns))
-
-
-def floor(axes: Any, table: Table) -> None:
-    """Begin the axis a little below the lowest bar: differences are what is looked at."""
-    lowest = min(table.mean(row, column) - table.std(row, column) for row in table.rows for column in table.columns)
-    axes.set_ylim(max(0.0, lowest - 10), 100)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(columns), frameon=False)
 
 
 def draw_ladd(results: dict[str, Any], path: Path) -> None:
@@ -55,7 +50,6 @@ def draw_ladd(results: dict[str, Any], path: Path) -> None:
     table = Table(results, "ladd")
     with drawing(path, 7.5) as axes:
         bars(axes, table, table.rows, table.columns, [row.replace(", ", "\n") for row in table.rows])
-        floor(axes, table)
 
 
 def draw_table6(results: dict[str, Any], path: Path) -> None:
@@ -63,7 +57,6 @@ def draw_table6(results: dict[str, Any], path: Path) -> None:
     table = Table(results, "table6")
     with drawing(path, 7.5) as axes:
         bars(axes, table, table.rows, ["accuracy"], [row.replace(", ", "\n").replace("; ", "\n") for row in table.rows])
-        floor(axes, table)
 
 
 def draw_losses(results: dict[str, Any], path: Path) -> None:
@@ -71,7 +64,6 @@ def draw_losses(results: dict[str, Any], path: Path) -> None:
     table = Table(results, "losses")
     with drawing(path) as axes:
         bars(axes, table, table.rows, table.columns, table.rows)
-        axes.set_ylim(0, 100)
 
 
 def draw_views(results: dict[str, Any], path: Path) -> None:
