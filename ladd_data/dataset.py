@@ -260,9 +260,7 @@ class Dataset:
     @cached_property
     def arrays(self) -> Arrays:
         """The whole dataset in memory, decoded once, in file order."""
-        images = self.manifest.images
-        shape = (len(self), images.channels, images.height, images.width)
-        pixels = new_array(shape, np.dtype(np.uint8))
+        pixels = new_array((len(self), *self._folder.layout.shape), np.dtype(np.uint8))
         ids: list[str] = []
         labels: list[I64] = []
         dense: dict[str, list[Array]] = {}
