@@ -44,6 +44,7 @@ bench: $(READY) ## Run the benchmarks; each prints its table and the machine.
 	$(RUN) benchmarks/views.py
 	$(RUN) benchmarks/format.py --records 5000 20000
 	$(RUN) benchmarks/fuzz.py
+	$(RUN) benchmarks/deploy.py
 	$(RUN) benchmarks/loaders.py --records 2000 20000 --markdown docs/loaders-benchmark.md
 
 env: $(READY) ## Only make the environment.

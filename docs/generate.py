@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands' own help: `python docs/generate.py`; with --check, fail if it is stale."""
+"""Write cli.md from the commands' help, recipes.md from the recipes: `python docs/generate.py`; --check if stale."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parent / "cli.md"
+HERE = Path(__file__).parent
 HEAD = """# The command line
 
 Made from the commands' own help by `python docs/generate.py`; do not edit.
@@ -26,8 +26,8 @@ def read_help(*command: str) -> str:
     return "\n".join(line.rstrip() for line in lines).strip()
 
 
-def make_page() -> str:
-    """Return the whole page."""
+def make_cli_page() -> str:
+    """Return the page of commands."""
     from ladd_data.cli import app
 
     parts = [HEAD, f"```text\n{read_help()}\n```\n"]
@@ -42,12 +42,15 @@ def make_page() -> str:
 
 
 def main() -> None:
-    """Write the page, or compare it with what is there."""
-    page = make_page()
-    if "--check" not in sys.argv:
-        PAGE.write_text(page, encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
-        sys.exit(f"{PAGE}: stale. Run `python docs/generate.py`.")
+    """Write the pages, or compare them with what is there."""
+    from ladd_data.deploy.recipe_table import make_recipes_page
+
+    for name, make in (("cli.md", make_cli_page), ("recipes.md", make_recipes_page)):
+        page, path = make(), HERE / name
+        if "--check" not in sys.argv:
+            path.write_text(page, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != page:
+            sys.exit(f"{path}: stale. Run `python docs/generate.py`.")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ladd_data.errors import DatasetError, Problem, UsageError, say_place
 from ladd_data.loaders.batches import BatchMaker
+from ladd_data.loaders.buffers import new_array
 from ladd_data.loaders.cache import is_vouched, key_of, verify_once
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
@@ -23,6 +24,7 @@ from ladd_data.loaders.opening import open_loader
 from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.schedule import Last, Schedule
+from ladd_data.loaders.unpacking import unpack
 from ladd_data.manifest import Boxes, Full, Grid, Manifest
 from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of
@@ -259,18 +261,22 @@ class Dataset:
     def arrays(self) -> Arrays:
         """The whole dataset in memory, decoded once, in file order."""
         images = self.manifest.images
-        pixels = np.empty((len(self), images.channels, images.height, images.width), np.uint8)
+        shape = (len(self), images.channels, images.height, images.width)
+        pixels = new_array(shape, np.dtype(np.uint8))
         ids: list[str] = []
         labels: list[I64] = []
         dense: dict[str, list[Array]] = {}
-        for _, first, records, decoded in self.decoded():
-            pixels[first : first + len(records)] = decoded
+        for _, records, _ in self.unpacked(pixels):
             ids += records.ids
             labels.append(records.labels)
             for name, values in records.dense.items():
                 dense.setdefault(name, []).append(values)
         joined = {name: np.concatenate(parts) for name, parts in dense.items()}
         return Arrays(ids, pixels, np.concatenate(labels), joined)
+
+    def unpacked(self, out: U8 | None = None) -> Iterator[tuple[int, Records, U8]]:
+        """Yield (first record's number, records, pixels uint8 [n,C,H,W]), for who needs no PNG files (`unpack`)."""
+        return unpack(self.folder, out)
 
     def decoded(self) -> Iterator[tuple[Shard, int, Records, U8]]:
         """Yield (shard, first record's number, records, pixels uint8 [n,C,H,W]), a row group at a time."""

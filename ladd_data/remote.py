@@ -19,10 +19,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ladd_data.errors import DatasetError, LaddError, UsageError
+from ladd_data.errors import DatasetError, LaddError, Problem, UsageError
 from ladd_data.files import new_folder
+from ladd_data.manifest import MANIFEST_PATH
 from ladd_data.shards.container import FOOTER_KEY
 from ladd_data.shards.editions import find_container
+from ladd_data.shards.folder import SHARDS_PATH, Folder, read_metadata
 from ladd_data.shards.limits import check_footer
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -47,7 +49,7 @@ def find_repo(path: str | Path) -> tuple[str, str | None] | None:
     return None
 
 
-def find_folder(path: str | Path, revision: str | None) -> tuple[Path, bool]:
+def find_folder(path: str | Path, revision: str | None = None) -> tuple[Path, bool]:
     """Return the folder of a dataset, downloaded where it is on the Hub, and whether it is there.
 
     Raises:
@@ -63,6 +65,36 @@ def find_folder(path: str | Path, revision: str | None) -> tuple[Path, bool]:
     if revision is not None and stated not in (None, revision):
         raise UsageError(f"{path}: names one revision, and revision={revision!r} another. Give one.")
     return fetch(repo, revision or stated), True
+
+
+def fetch_metadata(repo: str, revision: str | None = None) -> Folder:
+    """Download meta/ and the card alone, and read them.
+
+    The Hub's listing of data/ is compared with the shard list, by size and checksum.
+
+    Raises:
+        DatasetError: the metadata cannot be read, or the shards on the Hub are others than it says.
+        LaddError: as `fetch`; or it is no dataset of this format.
+    """
+    from huggingface_hub import HfApi, RepoFile, constants
+
+    try:
+        folder = read_metadata(_fetch(repo, revision, _PARTS[:2]))
+    except UsageError as error:
+        raise LaddError(f"{repo}: not a ladd dataset (no {MANIFEST_PATH}). See datasets.load_dataset.") from error
+    if constants.HF_HUB_OFFLINE:
+        return folder
+    with hub_errors(repo, revision):
+        listed = HfApi().list_repo_tree(repo, "data", revision=folder.path.name, repo_type="dataset")
+        there = {item.path: item for item in listed if isinstance(item, RepoFile)}
+    for shard in folder.shards:
+        found = there.get(shard.path)
+        if found is not None and found.size == shard.bytes and (not found.lfs or found.lfs.sha256 == shard.sha256):
+            continue
+        clause, said = ("LADD-002", "no such file") if found is None else ("LADD-003", f"{found.size} bytes")
+        expected = f"{shard.bytes} bytes of sha256 {shard.sha256[:16]}..., as in {SHARDS_PATH}"
+        raise DatasetError([Problem(clause, shard.path, f"{said} on the Hub", expected, _STALE)])
+    return folder
 
 
 def check_repo(repo: str) -> str:
@@ -86,11 +118,15 @@ def fetch(repo: str, revision: str | None = None) -> Path:
     Raises:
         LaddError: it is not there, may not be read, or the Hub cannot be reached and the cache does not have it.
     """
+    return _fetch(repo, revision, _PARTS)
+
+
+def _fetch(repo: str, revision: str | None, parts: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     http_error: type[Exception] = HfHubHTTPError.__mro__[1]
-    wanted = partial(snapshot_download, check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=_PARTS)
+    wanted = partial(snapshot_download, check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=parts)
     with hub_errors(repo, revision), quietly(unless_seen=True):
         try:
             snapshot = wanted()
@@ -175,7 +211,7 @@ def say_error(error: BaseException, revision: str | None = None) -> str:
     if isinstance(error, hub.LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         return say_error(error.__cause__, revision)
     if isinstance(error, hub.OfflineModeIsEnabled):
-        return "not in the cache, and offline mode is on. Unset HF_HUB_OFFLINE."
+        return "no such folder, not in the cache, and offline mode is on. Unset HF_HUB_OFFLINE."
     if isinstance(error, hub.GatedRepoError):
         return f"its owner gives access on request. Ask on {place}, and log in: hf auth login."
     if isinstance(error, hub.RepositoryNotFoundError):
@@ -184,17 +220,19 @@ def say_error(error: BaseException, revision: str | None = None) -> str:
         return f'no revision "{revision or "main"}". See its branches and tags on {place}.'
     response = getattr(error, "response", None)
     if response is not None:
-        return _say_status(response.status_code, getattr(error, "server_message", None) or "")
+        wait = response.headers.get("Retry-After") or ""
+        return _say_status(response.status_code, getattr(error, "server_message", None) or "", wait)
     return f"the connection to {place} failed ({str(error).splitlines()[0] if str(error) else type(error).__name__})."
 
 
-def _say_status(status: int, words: str) -> str:
+def _say_status(status: int, words: str, wait: str) -> str:
+    long = f"{wait} seconds" if wait.isdigit() else "a while"
     meanings = {
         401: "the Hub does not know this token. Log in: hf auth login, or set HF_TOKEN.",
         403: "this token may not write here. Take one with write access: hf auth login, or set HF_TOKEN.",
         409: "the Hub says it exists already.",
         412: "someone else has pushed meanwhile. Nothing of theirs was overwritten: run the command again.",
-        429: "too many requests for the Hub. Wait a while, and run the command again.",
+        429: f"too many requests for the Hub. Wait {long}, and run the command again.",
     }
     if status >= 500:
         return f"the Hub has a fault of its own ({status}). Run the command again later."
@@ -214,3 +252,10 @@ def quietly(*, unless_seen: bool = False) -> Iterator[None]:
         yield
     finally:
         enable_progress_bars()
+
+
+def use_lfs() -> None:
+    """Let huggingface_hub upload in this process by Git LFS from now on, for servers that have no Xet."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_DISABLE_XET = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,9 @@ LabelSpace = Literal["probs", "log_probs", "logits"]
 
 DenseSpace = Literal["probabilities", "log_probabilities", "logits"]
 """What a loader turns dense labels into."""
+
+SoftSpace = Literal["probs", "logits", "targets"]
+"""What the numbers of a whole-image soft label are; the column name `soft_<space>` says it on disk."""
 
 Edition = Literal["parquet", "webdataset", "arrow"]
 """What the shards of a dataset are; the records are the same in each."""
@@ -88,12 +91,28 @@ class Views:
     dense: float32 [batch, k, classes], the dense labels of these views, in the loader's space.
     numbers: the k views, ascending; the same for every record of the batch.
     weight: views there are / k; a sum over the k views, times this, is an unbiased estimate of that over all.
+    present: bool [batch, k], which of them there are; None where none is missing.
     """
 
     pixels: Tensor
     dense: Tensor
     numbers: tuple[int, ...]
     weight: float
+    present: Tensor | None = None
+
+
+class Cutter(Protocol):
+    """What a loader gives its batches, so that they know their views."""
+
+    def draw(self, k: int | None) -> tuple[int, ...]:
+        """Return the numbers of k views, ascending; of all for None.
+
+        Raises:
+            UsageError: k is out of range.
+        """
+
+    def cut(self, batch: Batch, numbers: tuple[int, ...]) -> Tensor:
+        """Return these views, model input, float32 [batch, len(numbers), channels, height, width]."""
 
 
 _TENSORS = ("image", "label", "dense", "index", "present", "soft", "mask")
@@ -113,7 +132,9 @@ class Batch:
     soft: float32 [batch, classes], the distiller's own labels of the whole images, or None.
     mask: bool [batch], False for records that are only repeated to fill the batch: leave them out of losses
         and counts; None where none is repeated.
-    cut: what `views` calls; made by the loader.
+    cutter: what `views` calls; made by the loader.
+    space: what the numbers of `dense` are; None for a dataset without dense labels.
+    soft_space: what the numbers of `soft` are; None without.
     """
 
     image: Tensor
@@ -123,7 +144,9 @@ class Batch:
     present: Tensor | None = None
     soft: Tensor | None = None
     mask: Tensor | None = None
-    cut: Callable[[Batch, int | None], Views] | None = field(default=None, repr=False, compare=False)
+    cutter: Cutter | None = field(default=None, repr=False, compare=False)
+    space: DenseSpace | None = None
+    soft_space: SoftSpace | None = None
 
     def views(self, k: int | None = None) -> Views:
         """Cut the views that the dense labels belong to, as model input.
@@ -134,9 +157,21 @@ class Batch:
         Raises:
             UsageError: the dataset has no dense labels, k is out of range, or no loader made this batch.
         """
-        if self.cut is None:
+        return next(self.view_chunks(k))
+
+    def view_chunks(self, k: int | None = None, size: int | None = None) -> Iterator[Views]:
+        """Cut the same views as `views(k)`, `size` of each image at a time, so that fewer are in memory at once."""
+        if self.cutter is None:
             raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
-        return self.cut(self, k)
+        if self.dense is None:
+            raise UsageError('this dataset has no dense labels, so it has no views. Run "ladd label" first.')
+        numbers, count = self.cutter.draw(k), self.dense.shape[1]
+        step = size or len(numbers)
+        for start in range(0, len(numbers), step):
+            some = numbers[start : start + step]
+            at = slice(some[0], some[-1] + 1) if some[-1] - some[0] == len(some) - 1 else list(some)
+            there = None if self.present is None else self.present[:, at]
+            yield Views(self.cutter.cut(self, some), self.dense[:, at], some, count / len(numbers), there)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Return the batch on a device, as `Tensor.to` does; Lightning and accelerate call this."""
@@ -158,3 +193,70 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """Soft labels that are probabilities: values float32 [..., classes], rows sum to 1; a missing view's row is 0.
+
+    temperature: what the logits were divided by before the softmax.
+
+    There is no softmax here, so that none can be taken twice.
+    """
+
+    values: Tensor
+    temperature: float = 1.0
+
+    def to_logs(self) -> LogProbabilities:
+        """Return their logarithms, those of 0 as -87 (float32's least normal number)."""
+        return LogProbabilities(self.values.clamp_min(1.1754943508222875e-38).log(), self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class LogProbabilities:
+    """Soft labels that are logarithms of probabilities: values float32 [..., classes]; temperature as above."""
+
+    values: Tensor
+    temperature: float = 1.0
+
+    def at(self, temperature: float) -> LogProbabilities:
+        """Return the labels that the same logits give at a temperature: q^(stored / wanted), renormalised."""
+        return LogProbabilities((self.values * (self.temperature / temperature)).log_softmax(-1), temperature)
+
+    def to_probabilities(self) -> Probabilities:
+        """Return e to their power; what sums to 1 needs no softmax."""
+        return Probabilities(self.values.exp(), self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """Soft labels that are a network's outputs before softmax: values float32 [..., classes].
+
+    temperature: what they were divided by already.
+    """
+
+    values: Tensor
+    temperature: float = 1.0
+
+    def undivided(self) -> Tensor:
+        """Return the network's own outputs."""
+        return self.values if self.temperature == 1 else self.values * self.temperature
+
+    def to_logs(self) -> LogProbabilities:
+        """Return the logarithms of their softmax."""
+        return LogProbabilities(self.values.log_softmax(-1), self.temperature)
+
+
+@dataclass(frozen=True, slots=True)
+class RegressionTargets:
+    """Soft labels that a student's outputs are to equal, any real numbers: values float32 [..., classes]."""
+
+    values: Tensor
+
+    def undivided(self) -> Tensor:
+        """Return the numbers, which no temperature divides."""
+        return self.values
+
+
+SoftLabels = Probabilities | LogProbabilities | Logits | RegressionTargets
+"""Soft labels that say what their numbers are, which is what losses take."""

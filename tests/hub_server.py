@@ -7,7 +7,6 @@ Tokens: "hf_write" may write, "hf_read" may read, others are unknown. Faults: se
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import re
@@ -16,9 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from hub_store import File, Refusal, Repo, apply, blob_id
 
 DATE = "2026-01-01T00:00:00.000Z"
 LFS_SUFFIXES = (".parquet", ".tar", ".arrow", ".png", ".npz", ".safetensors")
@@ -47,68 +49,6 @@ class Fault:
             return False
         self.times -= 1
         return True
-
-
-@dataclass(frozen=True)
-class File:
-    """A stored file."""
-
-    data: bytes
-    lfs: bool
-
-    def describe(self, path: str) -> dict[str, Any]:
-        """Return what a listing says of it."""
-        pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:%b\nsize %d\n"
-        text = pointer % (self.sha256.encode(), len(self.data)) if self.lfs else self.data
-        item = {"type": "file", "path": path, "size": len(self.data), "oid": blob_id(text)}
-        lfs = {"lfs": {"oid": self.sha256, "size": len(self.data), "pointerSize": len(text)}}
-        return item | lfs if self.lfs else item
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
-
-
-def blob_id(data: bytes) -> str:
-    """Return git's name of a file."""
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-
-
-@dataclass
-class Repo:
-    """A repository: commits are whole trees."""
-
-    id: str
-    private: bool
-    commits: dict[str, dict[str, File]] = field(default_factory=dict)
-    history: list[tuple[str, str]] = field(default_factory=list)
-    branches: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    uploaded: set[str] = field(default_factory=set)
-
-    def commit(self, branch: str, tree: dict[str, File], title: str) -> str:
-        """Put a new tree at the head of a branch."""
-        oid = hashlib.sha1(f"{self.id} {len(self.commits)} {title}".encode()).hexdigest()
-        self.commits[oid] = tree
-        self.history.insert(0, (oid, title))
-        self.branches[branch] = oid
-        return oid
-
-    def find(self, revision: str) -> str:
-        """Return the commit that a branch, a tag or a commit names."""
-        name = revision.removeprefix("refs/heads/").removeprefix("refs/tags/")
-        oid = self.branches.get(name) or self.tags.get(name) or name
-        if oid not in self.commits:
-            raise Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
-        return oid
-
-
-class Refusal(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
 
 
 @dataclass
@@ -311,12 +251,14 @@ class Hub:
     def preupload(self, request: Request, name: str, revision: str) -> Answer:
         repo = self.repo(request, name, write=True)
         tree = repo.commits[repo.find(revision)]
+        ignore = tree[".gitignore"].data.decode().split() if ".gitignore" in tree else []
 
         def mode(path: str, size: int) -> dict[str, Any]:
             old = tree[path].describe(path) if path in tree else {}
             lfs = path.endswith(LFS_SUFFIXES) or size > 10 * 2**20
             oid = old.get("lfs", old).get("oid") if lfs == ("lfs" in old) else None
-            return {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": False, "oid": oid}
+            ignored = any(fnmatch(path, line) for line in ignore)
+            return {"path": path, "uploadMode": "lfs" if lfs else "regular", "shouldIgnore": ignored, "oid": oid}
 
         return as_json({"files": [mode(file["path"], file["size"]) for file in request.json()["files"]]})
 
@@ -345,24 +287,9 @@ class Hub:
             raise Refusal(412, "", "A commit has happened since. Please refresh and try again.")
         tree = dict(repo.commits[head])
         for line in lines[1:]:
-            self.apply(tree, line["key"], line["value"])
+            apply(tree, self.blobs, line["key"], line["value"])
         oid = repo.commit(branch, tree, header["summary"])
         return as_json({"success": True, "commitOid": oid, "commitUrl": f"{self.address}/datasets/{name}/commit/{oid}"})
-
-    def apply(self, tree: dict[str, File], key: str, value: dict[str, Any]) -> None:
-        path = value["path"]
-        if key == "file":
-            tree[path] = File(base64.b64decode(value["content"]), False)
-        elif key == "lfsFile":
-            if value["oid"] not in self.blobs:
-                raise Refusal(400, "", f"{path} was never uploaded")
-            tree[path] = File(self.blobs[value["oid"]], True)
-        elif key in ("deletedFile", "deletedFolder"):
-            gone = [name for name in tree if name == path or name.startswith(path.rstrip("/") + "/")]
-            if not gone:
-                raise Refusal(404, "EntryNotFound", "A file with this name doesn't exist")
-            for name in gone:
-                del tree[name]
 
     def validate_yaml(self, request: Request) -> Answer:
         return as_json({"errors": [], "warnings": []})

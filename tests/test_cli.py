@@ -16,6 +16,7 @@ from ladd_data.cli import app, main
 from ladd_data.cli.console import choose_device
 from ladd_data.errors import UsageError
 from ladd_data.presets import parse_classes, parse_normalization
+from ladd_data.recipes import RECIPES
 
 RUN = CliRunner()
 DIGITS = "--classes digits --normalization half"
@@ -65,9 +66,20 @@ def test_the_whole_way_by_commands(
         assert (code, err) == (0, ""), command
         assert out
 
-    assert json.loads((home / "result.json").read_text())["plan"]["loss"] == "ladd"
+    assert json.loads((home / "result.json").read_text())["recipe"]["loss"] == "ladd"
     assert (home / "picture.png").read_bytes().startswith(b"\x89PNG")
     assert (home / "w.epochs" / "epoch-001.safetensors").is_file()
+
+
+def test_recipes_are_listed_and_printed_without_a_dataset(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, listing, _ = run(capsys, monkeypatch, "train --list-recipes")
+    code, printed, _ = run(capsys, monkeypatch, "train --recipe rded --set temperature=4 --lr 0.5 --print")
+
+    assert [line.split()[0] for line in listing.splitlines()] == list(RECIPES)
+    changed = {"temperature": 4.0, "optimizer": {**json.loads(printed)["optimizer"], "lr": 0.5, "lr_by_network": {}}}
+    assert code == 0 and json.loads(printed) == RECIPES["rded"].model_dump(mode="json") | changed
 
 
 @pytest.mark.parametrize(
@@ -95,6 +107,9 @@ def test_json_is_one_document_and_nothing_else(
     ("command", "message"),
     [
         ("info nowhere", "nowhere: no such folder"),
+        ("train", "ladd train DIR --val SOURCE"),
+        ("train --recipe gifts --print", 'Did you mean "gift"'),
+        ("train --print --set optimiser.lr=1", 'Did you mean "optimizer"'),
         ("convert mtx {run} -o out", 'Did you mean "mtt"'),
         ("convert mtt {run} --classes digits --normalization half", "-o DIR"),
         ("convert mtt {run} --classes digits -o {run}/out", "--normalization"),

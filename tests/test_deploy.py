@@ -1,22 +1,30 @@
-"""Deployment: Eq. 5 to the letter, students that learn, and misuse refused."""
+"""Deployment: Eq. 5 to the letter, students that learn, runs that resume and share seeds, and misuse refused."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from making import make_distilled
+from running import run_alone, run_ranks, write_script
 from torch import nn
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
+from ladd_data.deploy.keep import Keep
 from ladd_data.deploy.losses import LADD, HardLabels
-from ladd_data.deploy.train import TrainingPlan, learning_rate, train_students
+from ladd_data.deploy.options import Options, settle
+from ladd_data.deploy.resolve import find_recipe, override
+from ladd_data.deploy.results import SeedResult
+from ladd_data.deploy.train import describe_run, train_students
 from ladd_data.manifest import Network
 from ladd_data.models import build_network
+from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet
 
 NETWORK = Network(name="convnet-d3", width=8, classes=3, channels=3, size=32)
@@ -52,7 +60,7 @@ def test_the_ladd_loss_and_its_gradients_are_equation_5(
 ) -> None:
     dataset = ladd.load(labelled)
     batch = next(iter(dataset.loader(4)))
-    loss = LADD(reduction, views_per_pass)(model, batch.image, batch.label, batch.dense, dataset)  # type: ignore[arg-type]
+    loss = LADD(reduction, views_per_pass)(model, batch, dataset)  # type: ignore[arg-type]
     gradients = torch.autograd.grad(loss, list(model.parameters()))
 
     expected = equation_5(model, dataset, batch, reduction=reduction)
@@ -68,7 +76,7 @@ def test_hard_labels_is_the_first_term_alone(labelled: Path, model: nn.Module) -
     dataset = ladd.load(labelled)
     batch = next(iter(dataset.loader(6)))
 
-    loss = HardLabels()(model, batch.image, batch.label, batch.dense, dataset)
+    loss = HardLabels()(model, batch, dataset)
 
     logits = model(dataset.model_input(batch.image))
     expected = cross_entropy64(logits, torch.nn.functional.one_hot(batch.label, 3)).mean()
@@ -77,9 +85,8 @@ def test_hard_labels_is_the_first_term_alone(labelled: Path, model: nn.Module) -
 
 def test_the_front_door_spells_the_loss_as_documented(labelled: Path, model: nn.Module) -> None:
     dataset = ladd.load(labelled)
-    for image, label, dense in dataset.loader(batch_size=4, shuffle=True, seed=0, device="cpu"):
-        assert image is not None and label is not None
-        assert ladd.losses.LADD()(model, image, label, dense, dataset).ndim == 0
+    for batch in dataset.loader(batch_size=4, shuffle=True, seed=0, device="cpu"):
+        assert ladd.losses.LADD()(model, batch, dataset).ndim == 0
 
 
 def real_images(dataset: ladd.Dataset, count: int = 12) -> ImageSet:
@@ -87,64 +94,245 @@ def real_images(dataset: ladd.Dataset, count: int = 12) -> ImageSet:
     return ImageSet("random", images, np.arange(count) % 3, dataset.classes)
 
 
+def plain(name: str, *changes: str) -> Recipe:
+    """Return a recipe without augmentation and average, for a few steps."""
+    return override(find_recipe(name), ["augmentation=none", "ema=none", "batch_size=4", "epochs=2", *changes])
+
+
+LADD_PLAIN, HARD_PLAIN = plain("ladd"), plain("hard-labels")
+
+
+def losses(results: list[SeedResult] | tuple[SeedResult, ...]) -> list[float]:
+    return [result.loss for result in results]
+
+
 def test_the_same_seed_gives_the_same_student(labelled: Path) -> None:
     dataset = ladd.load(labelled)
-    plan = TrainingPlan(loss="ladd", epochs=3, batch_size=4, lr=0.01)
+    recipe = override(find_recipe("ladd"), ["epochs=3", "batch_size=4", "optimizer.lr=0.01"])
 
-    runs = [train_students(dataset, NETWORK, plan, real_images(dataset), 2) for _ in range(2)]
+    runs = [train_students(dataset, NETWORK, recipe, real_images(dataset), 2) for _ in range(2)]
 
-    losses = [[seed.loss for seed in run.seeds] for run in runs]
-    assert losses[0] == losses[1] and losses[0][0] != losses[0][1]
+    assert losses(runs[0].seeds) == losses(runs[1].seeds) and runs[0].seeds[0].loss != runs[0].seeds[1].loss
     assert [seed.steps for seed in runs[0].seeds] == [6, 6]
-    assert runs[0].dataset == dataset.manifest.digest
+    assert losses(train_students(dataset, NETWORK, recipe, real_images(dataset), [1]).seeds) == [runs[0].seeds[1].loss]
+    run = runs[0].run
+    assert run.dataset == dataset.manifest.digest and run.recipe.optimizer and run.recipe.optimizer.lr == 0.01
 
 
 def test_a_student_fits_its_distilled_images(labelled: Path) -> None:
     dataset = ladd.load(labelled)
-    plan = TrainingPlan(loss="hard-labels", epochs=60, batch_size=6, lr=0.05)
+    recipe = plain("hard-labels", "epochs=60", "batch_size=6", "optimizer.lr=0.05")
 
-    results = train_students(dataset, NETWORK, plan, real_images(dataset), 1)
+    results = train_students(dataset, NETWORK, recipe, real_images(dataset), 1)
 
     assert results.seeds[0].loss < 0.1 and results.std == 0
 
 
 def test_mean_and_deviation_are_over_seeds(labelled: Path) -> None:
     dataset = ladd.load(labelled)
-    results = train_students(dataset, NETWORK, TrainingPlan(epochs=1), real_images(dataset), 3)
+    results = train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 3)
 
     values = np.array([seed.accuracy for seed in results.seeds])
     assert results.mean == pytest.approx(values.mean())
     assert results.std == pytest.approx(values.std(ddof=1))
 
 
-def test_schedules_begin_and_end_where_they_say() -> None:
-    rates = [learning_rate(TrainingPlan(lr=1.0), step, 100) for step in range(100)]
+def test_the_tested_weights_are_the_average(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+    steps = 4
+    recipe = plain("hard-labels", f"epochs={steps}", "batch_size=6", "optimizer.lr=0.5", "schedule.kind=constant")
+    frozen = override(recipe, ["ema=1", "ema_warmup=false"])
+    torch.manual_seed(0)
+    untrained = build_network(NETWORK)
 
-    assert rates[0] < 0.03 and max(rates) == pytest.approx(1, abs=0.02) and rates[-1] < 0.01
-    assert rates.index(max(rates)) in (49, 50)
-    assert learning_rate(TrainingPlan(lr=1.0, schedule="constant"), 99, 100) == 1
-    assert learning_rate(TrainingPlan(lr=1.0, schedule="cosine"), 50, 100) == pytest.approx(0.5)
-    assert 0 < learning_rate(TrainingPlan(lr=1.0), 0, 1) <= 1
+    tested: list[torch.Tensor] = []
+
+    def keep_weights(network: nn.Module, *others: object) -> float:
+        tested.append(next(network.parameters()).detach().clone())
+        return 0.5
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ladd_data.deploy.train.accuracy", keep_weights)
+        train_students(dataset, NETWORK, frozen, real_images(dataset), 1)
+        train_students(dataset, NETWORK, recipe, real_images(dataset), 1)
+
+    first = next(untrained.parameters())
+    assert torch.equal(tested[0], first)  # a decay of 1 never leaves the first weights
+    assert not torch.allclose(tested[1], first)
 
 
-def test_misuse_is_refused_with_what_to_do(tmp_path: Path, unlabelled: Path, model: nn.Module) -> None:
+def test_rates_follow_the_schedule_by_epochs_or_by_steps(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = ladd.load(labelled)
+    seen: list[float] = []
+    step = torch.optim.SGD.step
+
+    def look(self: torch.optim.SGD) -> None:
+        seen.append(self.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", look)
+    wanted = ["optimizer.lr=0.01", "schedule.kind=step", "schedule.at=[0.5]", "schedule.factor=0.1"]
+    for every, expected in (("epoch", [0.01] * 2 + [0.001] * 4), ("step", [0.01] * 3 + [0.001] * 3)):
+        recipe = plain("hard-labels", "epochs=3", *wanted, f"schedule.every={every}")
+        train_students(dataset, NETWORK, recipe, real_images(dataset), 1)
+        assert seen == pytest.approx(expected)
+        seen.clear()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [Options(precision="bf16"), Options(channels_last=True), Options(views_per_pass=25), Options(views_per_pass=7)],
+)
+def test_ways_to_compute_change_the_loss_by_rounding_only(labelled: Path, options: Options) -> None:
+    dataset = ladd.load(labelled)
+    reference = train_students(dataset, NETWORK, LADD_PLAIN, real_images(dataset), 1).seeds[0].loss
+
+    found = train_students(dataset, NETWORK, LADD_PLAIN, real_images(dataset), 1, options=options).seeds[0].loss
+
+    assert found == pytest.approx(reference, rel=0.02 if options.precision == "bf16" else 1e-4)
+
+
+def test_views_per_pass_are_chosen_by_the_device_and_recorded(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+
+    chosen = describe_run(dataset, NETWORK, LADD_PLAIN, real_images(dataset)).options
+    given = describe_run(dataset, NETWORK, LADD_PLAIN, real_images(dataset), Options(views_per_pass=9)).options
+
+    assert (chosen.views_per_pass, given.views_per_pass) == (1, 9)
+    manifest, cuda = dataset.manifest, torch.device("cuda")
+    assert settle(Options(), manifest, 4, cuda).views_per_pass == 25
+    large = manifest.images.model_copy(update={"count": 100, "height": 128, "width": 128})
+    assert settle(Options(), manifest.model_copy(update={"images": large}), 100, cuda).views_per_pass == 5
+
+
+def test_some_views_per_step_are_enough_to_train(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+    results = train_students(dataset, NETWORK, override(LADD_PLAIN, ["views_per_step=5"]), real_images(dataset), 1)
+
+    assert results.run.recipe.views_per_step == 5 and "sum_j" in results.run.formula
+
+
+def test_a_run_says_all_of_itself(labelled: Path) -> None:
+    dataset = ladd.load(labelled)
+    document = train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 1).document()
+
+    assert document["recipe"]["schedule"]["kind"] == "warmup-cosine"
+    assert document["recipe"]["optimizer"]["lr"] == 0.001 and document["options"]["precision"] == "float32"
+    assert document["val_digest"] == real_images(dataset).digest() and document["libraries"]["torch"]
+    assert document["formula"] == "CE(z, y) [x, y]" and [seed["seed"] for seed in document["seeds"]] == [0]
+
+
+def test_finished_seeds_are_not_trained_again(labelled: Path, tmp_path: Path) -> None:
+    dataset, keep = ladd.load(labelled), Keep(tmp_path / "out.json")
+    reference = train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 3)
+
+    class Killed(Exception):
+        pass
+
+    def die(result: SeedResult) -> None:
+        if result.seed == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 3, keep=keep, on_seed=die)
+    assert not keep.path.exists() and len(list(keep.folder.iterdir())) == 2
+
+    trained: list[int] = []
+    results = train_students(
+        dataset, NETWORK, HARD_PLAIN, real_images(dataset), 3, keep=keep, on_step=lambda seed, *_: trained.append(seed)
+    )
+    assert set(trained) == {2}
+    assert losses(results.seeds) == losses(reference.seeds)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.json"]
+
+    trained.clear()
+    more = train_students(
+        dataset, NETWORK, HARD_PLAIN, real_images(dataset), 4, keep=keep, on_step=lambda seed, *_: trained.append(seed)
+    )
+    assert set(trained) == {3} and losses(more.seeds)[:3] == losses(reference.seeds)
+
+
+def test_results_of_another_run_are_not_taken_up(labelled: Path, unlabelled: Path, tmp_path: Path) -> None:
+    dataset, keep = ladd.load(labelled), Keep(tmp_path / "out.json")
+    train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 1, keep=keep)
+    before = keep.path.read_bytes()
+
+    changed = override(HARD_PLAIN, ["optimizer.lr=0.5"])
+    with pytest.raises(ladd.UsageError, match=r"optimizer.lr was 0.001, is 0.5. Choose another -o"):
+        train_students(dataset, NETWORK, changed, real_images(dataset), 1, keep=keep)
+    with pytest.raises(ladd.UsageError, match="dataset was"):
+        train_students(ladd.load(unlabelled), NETWORK, HARD_PLAIN, real_images(dataset), 1, keep=keep)
+    with pytest.raises(ladd.UsageError, match="test images was"):
+        train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset, 9), 1, keep=keep)
+    assert keep.path.read_bytes() == before
+
+    again = train_students(dataset, NETWORK, changed, real_images(dataset), 1, keep=Keep(keep.path, overwrite=True))
+    assert again.run.recipe.optimizer and again.run.recipe.optimizer.lr == 0.5
+    for junk in (b"", b"[]", b'{"seeds": 3}', before.replace(b'"accuracy"', b'"accuracies"')):
+        keep.path.write_bytes(junk)
+        with pytest.raises(ladd.LaddError, match="not a readable file of results"):
+            train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 1, keep=keep)
+
+
+def test_torchrun_shares_the_seeds_and_gives_the_results_of_one_process(labelled: Path, tmp_path: Path) -> None:
+    images = real_images(ladd.load(labelled))
+    np.savez(tmp_path / "val.npz", images=images.images.transpose(0, 2, 3, 1), labels=images.labels)
+    script = write_script(tmp_path / "ladd.py")
+    common = ["train", labelled, "--val", tmp_path / "val.npz", "--width", "8", "--epochs", "1", "--seeds", "3", "-o"]
+
+    alone = run_alone(script, *common, tmp_path / "alone.json")
+    together = run_ranks(script, *common, tmp_path / "together.json")
+
+    assert alone.returncode == 0 and together.returncode == 0, alone.stderr + together.stderr
+    found = [json.loads((tmp_path / name).read_text()) for name in ("alone.json", "together.json")]
+    for document in found:
+        for seed in document["seeds"]:
+            seed.pop("seconds")
+    assert found[0] == found[1] and [seed["seed"] for seed in found[0]["seeds"]] == [0, 1, 2]
+    assert together.stdout.count("seed ") == 3 and together.stdout.count("over 3 seeds") == 1
+
+
+def test_misuse_is_refused_with_what_to_do(tmp_path: Path, unlabelled: Path, labelled: Path, model: nn.Module) -> None:
     dataset = ladd.load(unlabelled)
     with pytest.raises(ladd.UsageError, match="ladd label"):
-        train_students(dataset, NETWORK, TrainingPlan(loss="ladd"), real_images(dataset), 1)
+        train_students(dataset, NETWORK, LADD_PLAIN, real_images(dataset), 1)
     batch = next(iter(dataset.loader(2)))
     with pytest.raises(ladd.UsageError, match="ladd label"):
-        LADD()(model, batch.image, batch.label, batch.dense, dataset)
+        LADD()(model, batch, dataset)
     with pytest.raises(ladd.UsageError, match="sum, mean"):
         LADD("product")  # type: ignore[arg-type]
 
     convert(prepare(replace(make_distilled(), normalization=None, whitening="zca"), "zca"), tmp_path / "zca")
     with pytest.raises(ladd.UsageError, match="whitened"):
-        train_students(ladd.load(tmp_path / "zca"), NETWORK, TrainingPlan(loss="hard-labels"), real_images(dataset), 1)
+        train_students(ladd.load(tmp_path / "zca"), NETWORK, HARD_PLAIN, real_images(dataset), 1)
+
+    other = NETWORK.model_copy(update={"classes": 10})
+    with pytest.raises(ladd.UsageError, match="10 outputs; expected 3"):
+        train_students(dataset, other, HARD_PLAIN, real_images(dataset), 1)
+    with pytest.raises(ladd.UsageError, match="3x64x64 images; the dataset's are 3x32x32"):
+        train_students(dataset, NETWORK.model_copy(update={"size": 64}), HARD_PLAIN, real_images(dataset), 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ("bee", "ant", "cat")}, "same classes in another order"),
+        ({"classes": ("ant", "bee", "cow")}, "other classes"),
+        ({"classes": None, "labels": np.arange(12)}, "labels 0 .. 11; expected 0 .. 2"),
+        ({"images": np.zeros((12, 3, 64, 64), np.uint8)}, r"\(3, 64, 64\); expected \(3, 32, 32\)"),
+        ({"images": np.zeros((0, 3, 32, 32), np.uint8), "labels": np.zeros(0, np.int64)}, "no pictures"),
+    ],
+)
+def test_test_images_that_do_not_fit_are_refused(unlabelled: Path, change: dict[str, Any], message: str) -> None:
+    dataset = ladd.load(unlabelled)
+
+    with pytest.raises(ladd.UsageError, match=message):
+        train_students(dataset, NETWORK, HARD_PLAIN, replace(real_images(dataset), **change), 1)
 
 
 def test_a_diverged_student_is_an_error_not_a_number(labelled: Path) -> None:
     dataset = ladd.load(labelled)
-    plan = TrainingPlan(loss="ladd", epochs=30, lr=1e12, schedule="constant")
+    recipe = override(LADD_PLAIN, ["epochs=30", "optimizer.lr=1e12", "schedule.kind=constant"])
 
     with pytest.raises(ladd.LaddError, match="smaller --lr"):
-        train_students(dataset, NETWORK, plan, real_images(dataset), 1)
+        train_students(dataset, NETWORK, recipe, real_images(dataset), 1)

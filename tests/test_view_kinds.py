@@ -109,7 +109,7 @@ def test_the_loss_counts_the_views_that_are_there(home: Path, reduction: str) ->
     model = build_network(NETWORK)
     assert batch.dense is not None and batch.present is not None
 
-    loss = LADD(reduction, 4)(model, batch.image, batch.label, batch.dense, dataset)  # type: ignore[arg-type]
+    loss = LADD(reduction, 4)(model, batch, dataset)  # type: ignore[arg-type]
 
     expected = torch.nn.functional.cross_entropy(model(dataset.model_input(batch.image)), batch.label)
     for row in range(3):
@@ -124,7 +124,7 @@ def test_the_loss_takes_boxes_by_record_number(home: Path) -> None:
     dataset = ladd.load(home / "boxes")
     batch = next(iter(dataset.loader(4)))
 
-    loss = LADD()(build_network(NETWORK), batch.image, batch.label, batch.dense, dataset, batch.index)
+    loss = LADD()(build_network(NETWORK), batch, dataset)
 
     assert torch.isfinite(loss)
 

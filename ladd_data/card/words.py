@@ -61,8 +61,24 @@ def say_facts(manifest: Manifest, edition: Edition, ipc: str) -> dict[str, str]:
     }
 
 
-def say_trust(manifest: Manifest, level: Level, records: int) -> list[Statement]:
-    """Return what speaks for the dataset, and what to look at before relying on it."""
+def say_verdict(said: list[Statement]) -> str:
+    """Return the answer in a sentence or two: that nothing is wrong, and what is worth a look."""
+    names = list(dict.fromkeys(about.lower() for mark, about, _ in said if mark == "look"))
+    if not names:
+        return "Every check passed."
+    listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"Every check passed. Worth a look before you rely on it: {listed}."
+
+
+def say_trust(manifest: Manifest, level: Level, records: int, agreement: float | None) -> list[Statement]:
+    """Return what speaks for the dataset, and what to look at before relying on it.
+
+    Args:
+        manifest: the dataset's.
+        level: of the check that found nothing wrong.
+        records: how many records that check read.
+        agreement: share of views whose most probable class is the hard one; None without dense labels.
+    """
     read = f", of all {count_of(records, 'record')}" if level == "full" else ""
     said: list[Statement] = [
         ("good", "Valid", f"Nothing wrong found while this page was written, at level {level}: {_LEVELS[level]}{read}.")
@@ -70,13 +86,17 @@ def say_trust(manifest: Manifest, level: Level, records: int) -> list[Statement]
     labels = manifest.labels
     if labels is not None:
         said += [say_certificate(labels), *say_labelers(labels)]
+        if agreement is not None:
+            said.append(_say_agreement(agreement, len(manifest.classes.names)))
     if manifest.soft is not None:
         bars = "" if manifest.soft.space != "targets" else "; they are regression targets, so no bars are drawn of them"
         said.append(("fact", "Soft labels", f"The distiller's own, one per image, as {manifest.soft.space}{bars}."))
     said.append(say_pixels(manifest))
     made = manifest.distillation
-    asserted, found = ", ".join(made.asserted) or "nothing", ", ".join(made.read) or "nothing"
-    said.append(("look" if made.asserted else "fact", "Said by a person", f"{asserted}. Read from files: {found}."))
+    if made.asserted:
+        by_word, found = ", ".join(made.asserted), ", ".join(made.read) or "nothing"
+        text = f"{by_word}: stated by whoever converted it, not found in the files. Read from them: {found}."
+        said.append(("look", "Statements", text))
     if manifest.images.whitening == "zca":
         said.append(
             ("look", "Whitening", "The images are ZCA-whitened: a network has to see whitened images in tests.")
@@ -143,6 +163,12 @@ def say_certificate(labels: Labels) -> Statement:
         f"{error.max_tv:.2g} at most; the most probable class is the same in {agreement}."
     )
     return ("good" if error.mean_tv <= 0.01 else "look", "Certificate", text)
+
+
+def _say_agreement(agreement: float, classes: int) -> Statement:
+    chance = percent(1 / classes)
+    text = f"{percent(agreement)} of views have the image's own class on top; by chance it would be {chance}."
+    return ("look" if agreement < 1.2 / classes else "fact", "Agreement", text)
 
 
 def say_labelers(labels: Labels) -> list[Statement]:

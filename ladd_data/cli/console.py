@@ -11,11 +11,16 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TimeRemainingColumn
 
-from ladd_data.errors import UsageError
+from ladd_data.errors import LaddError, UsageError
 
 if TYPE_CHECKING:
     import torch
 
+    from ladd_data.team import Ranks
+
+SOURCE_HELP = "The dataset: a folder; or one of the Hub, user/repo or hf://datasets/user/repo@revision."
+Source = Annotated[str, typer.Argument(metavar="DIR", help=SOURCE_HELP)]
+"""Every command that reads a dataset takes it so: `remote.find_folder` says which of them it is."""
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
@@ -38,6 +43,17 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
             progress.update(task, completed=done, total=total)
 
         yield update
+
+
+@contextmanager
+def one_voice(ranks: Ranks) -> Iterator[None]:
+    """Let rank 0 alone say what all ranks raise."""
+    try:
+        yield
+    except LaddError as error:
+        if ranks.leads:
+            raise
+        raise typer.Exit(error.exit_code) from error
 
 
 def choose_device(name: str) -> torch.device:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from ladd_data.cli.codings import choose_coding
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
-from ladd_data.errors import LaddError, UsageError, nearest
+from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, one_voice, print_json, progress_bar
+from ladd_data.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
-    from ladd_data.labeling.team import Ranks
     from ladd_data.manifest import Boxes, Full, Grid, Manifest
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def label(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to label.")],
+    directory: Source,
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
     ],
@@ -73,14 +70,14 @@ def label(
     from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
     from ladd_data.labeling.plan import LabelPlan
     from ladd_data.labeling.reading import BoxDraw
-    from ladd_data.labeling.team import device_of_rank, join_ranks
     from ladd_data.manifest import count_views
+    from ladd_data.team import device_of_rank, join_ranks
 
     _check_choice("--average", average, ("probs", "logits"))
     _check_choice("--precision", precision, ("float32", "bf16"))
     allowed = _parse_bytes(memory)
     views = _choose_views(grid, ratio, full, boxes, flip)
-    with join_ranks() as ranks, _one_voice(ranks):
+    with join_ranks() as ranks, one_voice(ranks):
         chosen = device_of_rank(choose_device(device))
         ranks.lead(lambda: recover(out))
         opened: list[tuple[Dataset, list[LoadedLabeler]]] = []
@@ -122,17 +119,6 @@ def _report(dataset: Dataset, manifest: Manifest, out: Path, seconds: float, *, 
     typer.echo(f"{len(dataset)} images x {labels.count} views labelled on {on}")
     typer.echo(f"storage error: total variation {certificate.mean_tv:.2g} mean, {certificate.max_tv:.2g} max")
     typer.echo(f"wrote {out}")
-
-
-@contextmanager
-def _one_voice(ranks: Ranks) -> Iterator[None]:
-    """Let rank 0 alone say what all ranks raise."""
-    try:
-        yield
-    except LaddError as error:
-        if ranks.leads:
-            raise
-        raise typer.Exit(error.exit_code) from error
 
 
 def _say(sentence: str) -> None:

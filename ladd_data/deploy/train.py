@@ -3,184 +3,197 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
 
 from ladd_data.dataset import Dataset
-from ladd_data.deploy.losses import LADD, HardLabels, Loss
-from ladd_data.errors import LaddError, UsageError
-from ladd_data.manifest import Affine, Network
+from ladd_data.deploy.augmentation.augment import Augmenter
+from ladd_data.deploy.checks import check_run, natural_input
+from ladd_data.deploy.keep import Keep
+from ladd_data.deploy.losses import Loss, loss_of
+from ladd_data.deploy.optimizer import Average, make_average, make_optimizer
+from ladd_data.deploy.options import AS_GIVEN, Options, settle
+from ladd_data.deploy.resolve import resolve, whole
+from ladd_data.deploy.results import Results, Run, SeedResult
+from ladd_data.deploy.schedule import rate
+from ladd_data.deploy.student import AugmentedStudent
+from ladd_data.errors import LaddError
+from ladd_data.loaders.loader import Loader
+from ladd_data.manifest import Network
 from ladd_data.models import build_network
-from ladd_data.models.arithmetic import library_versions
+from ladd_data.models.arithmetic import device_name, library_versions
 from ladd_data.models.evaluation import accuracy
-from ladd_data.pixels import natural_affine
+from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet
+from ladd_data.team import device_of_rank, join_ranks
 
-
-class TrainingPlan(BaseModel):
-    """How students are trained. Defaults are GLaD's, which LADD follows: SGD, half warm-up, half cosine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    loss: Literal["ladd", "hard-labels"] = "ladd"
-    view_reduction: Literal["sum", "mean"] = "sum"
-    epochs: Annotated[int, Field(ge=1)] = 1000
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    lr: Annotated[float, Field(gt=0)] = 0.001
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    schedule: Literal["warmup-cosine", "cosine", "constant"] = "warmup-cosine"
-    views_per_pass: Annotated[int, Field(ge=1)] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SeedResult:
-    """One student: its seed, its accuracy on the real test images, its last loss, and how long it took."""
-
-    seed: int
-    accuracy: float
-    loss: float
-    steps: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """All students of one plan; `dataset` is the digest of what they were trained on."""
-
-    dataset: str
-    network: Network
-    plan: TrainingPlan
-    val: str
-    val_images: int
-    seeds: tuple[SeedResult, ...]
-    libraries: dict[str, str]
-
-    @property
-    def mean(self) -> float:
-        """Mean accuracy over seeds."""
-        return statistics.fmean(result.accuracy for result in self.seeds)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over seeds (n - 1); 0 for a single seed."""
-        values = [result.accuracy for result in self.seeds]
-        return statistics.stdev(values) if len(values) > 1 else 0.0
+OnStep = Callable[[int, int, int], None]
+OnSeed = Callable[[SeedResult], None]
 
 
 def train_students(
     dataset: Dataset,
     network: Network,
-    plan: TrainingPlan,
+    recipe: Recipe,
     val: ImageSet,
-    seeds: int,
+    seeds: int | Sequence[int],
     *,
+    options: Options = AS_GIVEN,
     device: torch.device | str = "cpu",
-    on_step: Callable[[int, int, int], None] = lambda seed, step, steps: None,
-    on_seed: Callable[[SeedResult], None] = lambda result: None,
+    keep: Keep | None = None,
+    on_step: OnStep = lambda seed, step, steps: None,
+    on_seed: OnSeed = lambda result: None,
 ) -> Results:
-    """Train `seeds` students, seeds 0, 1, ..., each from scratch, and test each after its last epoch.
+    """Train students, each from scratch with its own seed, and test each after its last epoch.
+
+    Under torchrun every process calls this and trains its share of the seeds; each returns all results, which are
+    those of one process.
 
     Args:
         dataset: the distilled set.
         network: architecture of the students.
-        plan: loss and optimisation.
+        recipe: loss, optimiser, schedule, augmentation; from `find_recipe` and `override`, say.
         val: real images; labels in the dataset's class order.
-        seeds: how many students.
-        device: where to train.
-        on_step: told (seed, steps done, steps in all).
-        on_seed: told each result as it comes.
+        seeds: how many students, seeds 0, 1, ...; or their seeds.
+        options: see `Options`.
+        device: where to train; under torchrun "cuda" is each process's own.
+        keep: the file that gets the results; seeds that it holds already are not trained again.
+        on_step: told (seed, steps done, steps in all), of this process's students.
+        on_seed: told each result: those kept, then this process's as they come, then those of others.
 
     Raises:
-        UsageError: the plan needs dense labels and there are none; the set is ZCA-whitened.
+        UsageError: dataset, labels, recipe, network and test images do not go together; says what to do.
         LaddError: the loss is not finite.
     """
-    _refuse_misuse(dataset, plan)
-    results = []
-    for seed in range(seeds):
-        result = _train_one(dataset, network, plan, val, seed, device, on_step)
-        on_seed(result)
-        results.append(result)
-    digest = dataset.manifest.digest
-    return Results(digest, network, plan, val.name, len(val.labels), tuple(results), library_versions())
+    wanted = range(seeds) if isinstance(seeds, int) else sorted(set(seeds))
+    with join_ranks() as ranks:
+        device = device_of_rank(torch.device(device))
+        run = describe_run(dataset, network, recipe, val, options, device)
+        finished = ranks.lead(lambda: keep.begin(run) if keep is not None else {})
+        results = {seed: finished[seed] for seed in wanted if seed in finished}
+        for result in results.values():
+            on_seed(result)
+        left = [seed for seed in wanted if seed not in results]
+
+        def train_share() -> list[SeedResult]:
+            trainer, share = Trainer(dataset, run, val, device), []
+            for seed in left[ranks.rank :: ranks.count]:
+                share.append(trainer.train(seed, on_step))
+                if keep is not None:
+                    keep.add(run, share[-1])
+                on_seed(share[-1])
+            return share
+
+        for rank, share in enumerate(ranks.each(train_share)):
+            results |= {result.seed: result for result in share}
+            for result in share if rank != ranks.rank else ():
+                on_seed(result)
+        whole_run = Results(run, tuple(results[seed] for seed in wanted))
+        ranks.lead(lambda: keep.finish(whole_run) if keep is not None else None)
+        return whole_run
 
 
-def learning_rate(plan: TrainingPlan, step: int, steps: int) -> float:
-    """Return the learning rate of a step, 0 .. steps-1.
-
-    warmup-cosine: linear from 0 to lr over the first half, cosine to 0 over the second (GLaD).
-    """
-    if plan.schedule == "constant":
-        return plan.lr
-    if plan.schedule == "cosine":
-        return plan.lr * (1 + math.cos(math.pi * step / steps)) / 2
-    half = steps / 2
-    if step < half:
-        return plan.lr * (step + 1) / (math.floor(half) + 1)
-    return plan.lr * (1 + math.cos(math.pi * (step - half) / (steps - half))) / 2
-
-
-def _train_one(
+def describe_run(
     dataset: Dataset,
-    spec: Network,
-    plan: TrainingPlan,
+    network: Network,
+    recipe: Recipe,
     val: ImageSet,
-    seed: int,
-    device: torch.device | str,
-    on_step: Callable[[int, int, int], None],
-) -> SeedResult:
-    began = time.perf_counter()
-    torch.manual_seed(seed)
-    network = build_network(spec).to(device)
-    optimizer = torch.optim.SGD(network.parameters(), plan.lr, plan.momentum, weight_decay=plan.weight_decay)
-    loader = dataset.loader(plan.batch_size, shuffle=True, seed=seed, device=device, rank=0, world=1)
-    loss_of = _loss(plan)
-    steps, step = plan.epochs * len(loader), 0
-    loss = torch.zeros(())
-    network.train()
-    for _ in range(plan.epochs):
-        for batch in loader:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(plan, step, steps)
-            loss = loss_of(network, batch.image, batch.label, batch.dense, dataset, batch.index)
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimizer.step()
-            step += 1
-            on_step(seed, step, steps)
-    last = float(loss.detach())
-    if not math.isfinite(last):
-        raise LaddError(f"seed {seed}: the loss is {last} after {steps} steps. Train again, with a smaller --lr.")
-    share = accuracy(network, val.images, val.labels, natural_input(dataset), device)
-    return SeedResult(seed, share, last, steps, time.perf_counter() - began)
+    options: Options = AS_GIVEN,
+    device: torch.device | str = "cpu",
+) -> Run:
+    """Return the run as it would be, all choices made; arguments and errors as of `train_students`."""
+    resolved = resolve(recipe, dataset.manifest, network)
+    settled = settle(options, dataset.manifest, whole(resolved.batch_size), torch.device(device))
+    loss = make_loss(resolved, settled)
+    check_run(dataset, network, loss, val)
+    return Run(
+        dataset.manifest.digest,
+        network,
+        resolved,
+        settled,
+        loss.formula,
+        val.name,
+        len(val.labels),
+        val.digest(),
+        device_name(device),
+        library_versions(),
+    )
 
 
-def _loss(plan: TrainingPlan) -> Loss:
-    return LADD(plan.view_reduction, plan.views_per_pass) if plan.loss == "ladd" else HardLabels()
+def make_loss(recipe: Recipe, options: Options) -> Loss:
+    """Return the loss of a run."""
+    return loss_of(
+        recipe,
+        full=options.full,
+        sub=options.sub,
+        hard=options.hard,
+        soft=options.soft,
+        views_per_pass=options.views_per_pass,
+    )
 
 
-def natural_input(dataset: Dataset) -> Affine:
-    """Return the map from a natural picture to what a student of this dataset takes.
+class Trainer:
+    """Trains the students of one run, one after another."""
 
-    Raises:
-        UsageError: the set is ZCA-whitened, so there is no such map.
-    """
-    normalization = dataset.manifest.images.normalization
-    if normalization is None:
-        raise UsageError(
-            "the images are ZCA-whitened: a student of theirs must be tested on images whitened by the same matrix, "
-            "which no file holds. Convert the de-whitened pictures (--whitening dewhitened) to train on ordinary input."
-        )
-    return natural_affine(normalization)
+    def __init__(self, dataset: Dataset, run: Run, val: ImageSet, device: torch.device | str) -> None:
+        """Prepare what all students share."""
+        self.dataset, self.run, self.val, self.device = dataset, run, val, torch.device(device)
+        self.loss = make_loss(run.recipe, run.options)
+        self.input = natural_input(dataset)
+        wanted = run.recipe.augmentation
+        self.augmenter = Augmenter(wanted, self.input.offset) if wanted is not None else None
 
+    def train(self, seed: int, on_step: OnStep = lambda seed, step, steps: None) -> SeedResult:
+        """Train one student and test it.
 
-def _refuse_misuse(dataset: Dataset, plan: TrainingPlan) -> None:
-    natural_input(dataset)
-    if plan.loss == "ladd" and dataset.manifest.labels is None:
-        raise UsageError('--loss ladd needs dense labels and this dataset has none. Run "ladd label" first.')
+        Raises:
+            LaddError: the loss is not finite.
+        """
+        began = time.perf_counter()
+        torch.manual_seed(seed)
+        network = build_network(self.run.network).to(self.device)
+        if self.run.options.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        average = make_average(network, self.run.recipe)
+        loss, steps = self._learn(network, average, seed, on_step)
+        if not math.isfinite(loss):
+            raise LaddError(f"seed {seed}: the loss is {loss} after {steps} steps. Train again, with a smaller --lr.")
+        if average is not None:
+            average.swap()
+        share = accuracy(network, self.val.images, self.val.labels, self.input, self.device)
+        return SeedResult(seed, share, loss, steps, time.perf_counter() - began)
+
+    def _learn(self, network: nn.Module, average: Average | None, seed: int, on_step: OnStep) -> tuple[float, int]:
+        """Take all steps and return (the last loss, their number); nothing waits for the device before the end."""
+        recipe = self.run.recipe
+        optimizer = make_optimizer(network, whole(recipe.optimizer))
+        schedule, epochs = whole(recipe.schedule), whole(recipe.epochs)
+        student = AugmentedStudent(network, self.augmenter, self.run.options, seed, self.device)
+        loader = self._loader(seed)
+        base, each, step = optimizer.param_groups[0]["lr"], len(loader), 0
+        parts: list[Tensor] = []
+        network.train()
+        for epoch in range(epochs):
+            for batch in loader:
+                done = (epoch, epochs) if schedule.every == "epoch" else (step, epochs * each)
+                for group in optimizer.param_groups:
+                    group["lr"] = base * rate(schedule, *done)
+                student.begin(step)
+                optimizer.zero_grad(set_to_none=True)
+                parts.clear()
+                for part in self.loss.parts(student, batch, self.dataset):
+                    torch.autograd.backward(part)
+                    parts.append(part.detach())
+                optimizer.step()
+                step += 1
+                if average is not None and (recipe.ema_every == "step" or step % each == 0):
+                    average.update()
+                on_step(seed, step, epochs * each)
+        return float(sum(parts)), step
+
+    def _loader(self, seed: int) -> Loader:
+        size, space = whole(self.run.recipe.batch_size), self.loss.loader_space(self.dataset.manifest)
+        return self.dataset.loader(size, shuffle=True, seed=seed, device=self.device, space=space, rank=0, world=1)

@@ -28,10 +28,10 @@ from ladd_data.labeling.plan import labelled_layout, pipeline_members, state_fac
 from ladd_data.labeling.reading import BoxDraw as BoxDraw
 from ladd_data.labeling.runlog import Work, write_run
 from ladd_data.labeling.shards import ShardLabeler
-from ladd_data.labeling.team import Ranks
 from ladd_data.manifest import Manifest
 from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.folder import Shard
+from ladd_data.team import Ranks
 from ladd_data.writer import make_parts, plan_dataset, seal_folder
 
 

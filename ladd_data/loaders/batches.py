@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ladd_data.errors import UsageError
 from ladd_data.loaders.buffers import Buffers
-from ladd_data.loaders.decode import check_space, decode_dense, find_soft
+from ladd_data.loaders.decode import check_space, decode_dense, find_soft, find_soft_space
 from ladd_data.loaders.order import draw_views
 from ladd_data.loaders.schedule import Slots
 from ladd_data.manifest import Labels
-from ladd_data.types import Batch, DenseSpace, Views
+from ladd_data.types import Batch, DenseSpace
 
 CutViews = Callable[[Tensor, Sequence[int], Tensor], Tensor]
 """(images, view numbers, record numbers) -> float32 [batch, views, channels, height, width]: `Dataset.views`."""
@@ -74,7 +74,8 @@ class BatchMaker:
         index = torch.from_numpy(slots.index).to(self.device)
         mask = None if slots.mask is None else torch.from_numpy(slots.mask).to(self.device)
         present, soft = stored.get("view_present"), find_soft(stored)
-        return Batch(images, classes, dense, index, present, soft, mask, _Cutter(self, slots.epoch, slots.start))
+        cutter, space = _Cutter(self, slots.epoch, slots.start), None if labels is None else self.space
+        return Batch(images, classes, dense, index, present, soft, mask, cutter, space, find_soft_space(stored))
 
     def decode_early(self, stored: dict[str, Tensor], pixel_bytes: int) -> dict[str, Tensor]:
         """Return all label columns with dense labels decoded, where that takes little memory; else as they are.
@@ -112,16 +113,16 @@ class _Cutter:
     epoch: int
     slot: int
 
-    def __call__(self, batch: Batch, k: int | None) -> Views:
-        labels, cut = self.maker.labels, self.maker.cut
-        if labels is None or cut is None or batch.dense is None:
-            raise UsageError('this dataset has no dense labels, so it has no views. Run "ladd label" first.')
-        count = labels.count
+    def draw(self, k: int | None) -> tuple[int, ...]:
+        labels = self.maker.labels
+        count = labels.count if labels is not None else 0
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= count):
             raise UsageError(f"views({k!r}): expected a number of views, 1 .. {count}, or None for all.")
         if k is None or k == count:
-            numbers = tuple(range(count))
-            return Views(cut(batch.image, numbers, batch.index), batch.dense, numbers, 1.0)
-        numbers = draw_views(count, k, self.maker.seed, self.epoch, self.slot)
-        dense = batch.dense.index_select(1, torch.tensor(numbers, device=batch.dense.device))
-        return Views(cut(batch.image, numbers, batch.index), dense, numbers, count / k)
+            return tuple(range(count))
+        return tuple(draw_views(count, k, self.maker.seed, self.epoch, self.slot))
+
+    def cut(self, batch: Batch, numbers: tuple[int, ...]) -> Tensor:
+        if self.maker.cut is None:
+            raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
+        return self.maker.cut(batch.image, numbers, batch.index)

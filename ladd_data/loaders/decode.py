@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ladd_data.errors import UsageError, nearest
 from ladd_data.manifest import Coding
-from ladd_data.types import Array, DenseSpace
+from ladd_data.types import Array, DenseSpace, SoftSpace
 
 _MANY_CLASSES = 32
 """From here torch's softmax is the faster one."""
@@ -83,6 +83,11 @@ def check_space(space: DenseSpace, coding: Coding | None) -> None:
 def find_soft(stored: Mapping[str, Tensor]) -> Tensor | None:
     """Return the whole-image soft labels among the columns, float32 [records, classes], if there are any."""
     return next((values for name, values in stored.items() if name.startswith("soft_")), None)
+
+
+def find_soft_space(stored: Mapping[str, Tensor]) -> SoftSpace | None:
+    """Return what the numbers of `find_soft` are, if there are any."""
+    return next((space for space in get_args(SoftSpace) if f"soft_{space}" in stored), None)
 
 
 def _decode_probs(stored: Mapping[str, Tensor], coding: Coding, classes: int) -> Tensor:

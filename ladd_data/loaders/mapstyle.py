@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, cast, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from ladd_data.loaders.loader import Placement
 from ladd_data.loaders.opening import Opened
 from ladd_data.loaders.schedule import Schedule, Slots, require_int
 from ladd_data.shards.folder import Folder
-from ladd_data.types import Batch, DenseSpace, Views
+from ladd_data.types import Batch, DenseSpace
 
 
 class Sample(NamedTuple):
@@ -126,8 +126,8 @@ class MapDataset(TorchDataset[Sample]):
         index = np.array(indices, np.int64) % count
         batch = self._open().gather(Slots(0, 0, 0, index))
         labels = self._source.manifest.labels
-        cut = _Cutter(self._source, labels.count) if labels else None
-        return Rows(replace(batch, cut=cut), len(self._source.manifest.classes.names))
+        cutter = _Cutter(self._source, labels.count) if labels else None
+        return Rows(replace(batch, cutter=cutter), len(self._source.manifest.classes.names))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
@@ -151,13 +151,11 @@ class _Cutter:
     source: Openable
     count: int
 
-    def __call__(self, batch: Batch, k: int | None) -> Views:
-        numbers = tuple(range(self.count))
-        if k is not None:
-            require_int("k", k, 1, self.count)
-            numbers = tuple(sorted(torch.randperm(self.count)[:k].tolist()))
-        dense = cast(Tensor, batch.dense)
-        if len(numbers) < self.count:
-            dense = dense.index_select(1, torch.tensor(numbers, device=dense.device))
-        pixels = self.source.views(batch.image, numbers, index=batch.index)
-        return Views(pixels, dense, numbers, self.count / len(numbers))
+    def draw(self, k: int | None) -> tuple[int, ...]:
+        if k is None:
+            return tuple(range(self.count))
+        require_int("k", k, 1, self.count)
+        return tuple(sorted(torch.randperm(self.count)[:k].tolist()))
+
+    def cut(self, batch: Batch, numbers: tuple[int, ...]) -> Tensor:
+        return self.source.views(batch.image, numbers, index=batch.index)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ladd_data.types import I64
+from ladd_data.types import F64, I64
 
 U64 = NDArray[np.uint64]
 
@@ -40,6 +40,20 @@ def draw_views(count: int, k: int, seed: int, epoch: int, slot: int) -> tuple[in
     stream = _mix(_mix(_mix(np.array([seed], np.uint64)) ^ np.array([epoch], np.uint64)) ^ np.array([slot], np.uint64))
     keys = _mix(np.arange(count, dtype=np.uint64) + stream)
     return tuple(sorted(np.argsort(keys, kind="stable")[:k].tolist()))
+
+
+def draw_uniform(count: int, *key: int) -> F64:
+    """Return numbers from [0, 1) that depend on the key alone, float64 [count], multiples of 2**-53.
+
+    Args:
+        count: how many.
+        key: any integers from 0 to 2**64 - 1, such as seed and step; another key is another stream.
+    """
+    stream = np.zeros(1, np.uint64)
+    for part in key:
+        stream = _mix(stream ^ np.array([part], np.uint64))
+    bits = _mix(np.arange(count, dtype=np.uint64) + stream) >> np.uint64(11)
+    return bits.astype(np.float64) * 2.0**-53
 
 
 def _mix(value: U64) -> U64:

@@ -121,7 +121,7 @@ def write_origin(manifest: Manifest) -> Markup | None:
     source = ", ".join(filter(None, (made.repository, made.commit and f"commit {made.commit}")))
     if source:
         parts.append(element("p", source))
-    for title, values in (("Said by a person", made.asserted), ("Read from files", made.read)):
+    for title, values in (("Stated by whoever converted it", made.asserted), ("Read from files", made.read)):
         if values:
             parts += [element("h3", title), element("dl", *_pairs(values), class_="origin")]
     if made.files:

@@ -1,6 +1,6 @@
-"""Several processes that label together, on one machine or many: started by torchrun, coordinated through gloo.
+"""Several processes that work together, on one machine or many: started by torchrun, coordinated through gloo.
 
-What they agree on is small (what is finished, the manifest); labels travel through the file system, which
+What they agree on is small (what is finished, a manifest, results); labels travel through the file system, which
 all ranks must share. A rank that fails says so, and all stop with its message.
 """
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The number of this process among those that label together, and how many they are."""
+    """The number of this process among those that work together, and how many they are."""
 
     rank: int = 0
     count: int = 1
@@ -109,5 +109,5 @@ def _talk(say: Callable[[Any], None]) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise LabelError(
-            f"another rank is gone ({reason}). Finished shards are kept: the same call goes on from there."
+            f"another rank is gone ({reason}). What is finished is kept: the same call goes on from there."
         ) from error

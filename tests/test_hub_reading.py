@@ -1,0 +1,181 @@
+"""What was pushed comes back: by pull, by name, by commands, and with other people's libraries."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub_client import Hub, content
+
+import ladd_data as ladd
+from ladd_data.cli import main
+from ladd_data.remote import fetch_metadata
+
+Run = Callable[..., str]
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
+
+
+def test_pull_gives_the_same_bytes_back(any_hub: Hub, repo: str, bare: Path, dense: Path, tmp_path: Path) -> None:
+    first = ladd.push(bare, repo)
+    ladd.push(dense, repo)
+
+    ladd.pull(repo, tmp_path / "new")
+    ladd.pull(repo, tmp_path / "old", revision=first.tag)
+
+    assert content(tmp_path / "new") == content(dense) and content(tmp_path / "old") == content(bare)
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "README.md",
+        "croissant.json",
+        "data",
+        "meta",
+        "samples.png",
+    ]
+
+
+def test_load_by_name_reads_regular_files_of_the_cache(any_hub: Hub, repo: str, bare: Path, dense: Path) -> None:
+    first = ladd.push(bare, repo)
+    ladd.push(dense, repo)
+    newest = ladd.load(repo)
+
+    assert newest.manifest == ladd.load(dense).manifest
+    assert ladd.load(repo, revision=first.tag).manifest == ladd.load(bare).manifest
+    assert ladd.load(f"hf://datasets/{repo}@{first.tag}").view_spec is None
+    assert not [path for path in newest.folder.path.rglob("*") if path.is_symlink()]
+    shard = next((newest.folder.path / "data").iterdir())
+    assert shard.stat().st_nlink == 2  # the cache's bytes, not a copy of them
+
+
+def test_names_that_lead_nowhere_are_said_to(any_hub: Hub, repo: str, dense: Path) -> None:
+    with pytest.raises(ladd.LaddError, match=r"no such dataset on .* and no such folder"):
+        ladd.load(repo)
+    ladd.push(dense, repo)
+    with pytest.raises(ladd.LaddError, match='no revision "v9"'):
+        ladd.load(repo, revision="v9")
+    with pytest.raises(ladd.UsageError, match="a folder has no revisions"):
+        ladd.load(dense, revision="v9")
+    with pytest.raises(ladd.UsageError, match="user/name"):
+        ladd.push(dense, "a/b/c")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line of ours in this process; gives back what it prints."""
+
+    def call(*words: object) -> str:
+        monkeypatch.setattr(sys, "argv", ["ladd", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert ended.value.code in (0, None), said.err
+        return said.out
+
+    return call
+
+
+def test_the_commands_push_pull_and_say_what_they_do(
+    any_hub: Hub, repo: str, dense: Path, tmp_path: Path, run: Run
+) -> None:
+    assert "would upload meta/ladd.json" in run("push", dense, repo, "--dry-run")
+    assert "tag v1.0.0" in run("push", dense, repo, "--tag", "v1.0.0")
+    assert "nothing was done" in run("push", dense, repo, "--tag", "v1.0.0")
+    assert "6 records" in run("pull", repo, tmp_path / "copy", "--revision", "v1.0.0")
+    assert json.loads(run("push", dense, repo, "--tag", "v1.0.0", "--json"))["operations"] == []
+
+
+def test_commands_that_read_a_dataset_take_one_of_the_hub(
+    any_hub: Hub, repo: str, bare: Path, labelled: Path, labeler: Path, tmp_path: Path, run: Run
+) -> None:
+    tag = ladd.push(bare, repo).tag
+    ladd.push(shutil.copytree(labelled, tmp_path / "labelled"), repo)
+    old = f"hf://datasets/{repo}@{tag}"
+
+    assert run("validate", repo) == f"{repo}: valid (level full, 6 records read)\n"
+    assert json.loads(run("validate", old, "--json"))["path"] == old
+    run("view", repo, "-o", tmp_path / "report.html")
+    run("view", repo, "-o", tmp_path / "picture.png")
+    run("export", repo, "--to", "arrow", "-o", tmp_path / "arrow")
+    run("label", old, "--labeler", labeler, "-o", tmp_path / "again", "--no-run-log")
+
+    assert (tmp_path / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    assert ladd.load(tmp_path / "arrow").manifest.digest == ladd.load(labelled).manifest.digest
+    assert ladd.load(tmp_path / "again").manifest.digest == ladd.load(labelled).manifest.digest
+
+
+def test_info_on_a_dataset_of_the_hub_downloads_no_shard(hub: Hub, repo: str, dense: Path, run: Run) -> None:
+    ladd.push(dense, repo)
+    hub.log()
+
+    text, document = run("info", repo), json.loads(run("info", repo, "--json"))
+
+    assert not [line for line in hub.log() if re.search("resolve/.*/data/|_files", line)]
+    assert f"1 shard, {document['shards']['bytes']:,} bytes, not downloaded" in text
+    assert document["manifest"]["digest"] == ladd.load(dense).manifest.digest
+    assert document["ledger"]["raw"]["images"] == 6 * 3 * 32 * 32
+
+
+def test_what_is_pushed_is_a_folder() -> None:
+    with pytest.raises(ladd.UsageError, match=r'user/a: no such folder.*"ladd pull"'):
+        ladd.push("user/a", "user/b")
+
+
+PLAIN = """
+import sys, numpy, datasets, duckdb, huggingface_hub, pyarrow.parquet, webdataset
+repo, tar, tag = sys.argv[1:]
+for options in ({}, {"revision": tag}):
+    d = datasets.load_dataset(repo, split="train", **options).with_format(
+        "numpy", columns=["dense_log_probs"], output_all_columns=True)
+    print(d[0]["image"].size, d.features["label"].names, d[0]["dense_log_probs"].shape)
+s = list(datasets.load_dataset(repo, split="train", streaming=True))
+print(len(s), numpy.array(s[5]["dense_log_probs"]).shape)
+file = huggingface_hub.hf_hub_download(repo, "data/train-00000-of-00001.parquet", repo_type="dataset", revision=tag)
+print(duckdb.sql(f"select count(*), max(label) from '{file}'").fetchall())
+files = huggingface_hub.HfFileSystem()
+t = pyarrow.parquet.read_table(f"datasets/{repo}@{tag}/data", columns=["label"], filesystem=files)
+print(duckdb.sql("select count(*), max(label) from t").fetchall())
+folder = huggingface_hub.snapshot_download(repo, repo_type="dataset")
+print(datasets.load_dataset(folder, split="train").num_rows)
+url = huggingface_hub.hf_hub_url(tar, "data/train-00000-of-00001.tar", repo_type="dataset")
+w = list(webdataset.WebDataset(f"pipe:curl -sL {url}", shardshuffle=False).decode("rgb8"))
+print(len(w), w[0]["dense_log_probs.npy"].shape if "dense_log_probs.npy" in w[0] else sorted(w[0]))
+print(datasets.load_dataset(tar, split="train").num_rows)
+"""
+
+
+def test_plain_clients_read_what_was_pushed(any_hub: Hub, repo: str, dense: Path, tmp_path: Path) -> None:
+    from ladd_data.export import export_dataset
+
+    export_dataset(ladd.load(dense), "webdataset", tmp_path / "tar")
+    ladd.push(tmp_path / "tar", f"{repo}-wds")
+    done = ladd.push(dense, repo)
+
+    lines = any_hub.run(PLAIN, repo, f"{repo}-wds", done.tag).splitlines()
+
+    whole = "(32, 32) ['ant', 'bee', 'cat'] (25, 3)"
+    assert lines == [whole, whole, "6 (25, 3)", "[(6, 2)]", "[(6, 2)]", "6", "6 (25, 3)", "6"]
+
+
+MAPPED = """
+import sys, datasets
+d = datasets.load_dataset(sys.argv[1], split="train").filter(lambda r: r["label"] > 0)
+d.push_to_hub(sys.argv[1])
+"""
+
+
+def test_after_another_users_push_to_hub_we_say_what_still_holds(
+    any_hub: Hub, repo: str, dense: Path, tmp_path: Path
+) -> None:
+    done = ladd.push(dense, repo)
+    any_hub.run(MAPPED, repo)
+
+    for read in (lambda: ladd.load(repo), lambda: ladd.pull(repo, tmp_path / "copy"), lambda: fetch_metadata(repo)):
+        with pytest.raises(ladd.DatasetError, match=r"meta/ is stale.*What still holds: each column's name"):
+            read()
+    assert ladd.load(repo, revision=done.tag).manifest == ladd.load(dense).manifest
+    ladd.push(dense, repo)
+    assert len(ladd.load(repo)) == 6
