@@ -38,7 +38,7 @@ def validate(path: str | Path, level: Level = "full") -> Report:
         findings.add(*error.problems)
         return findings.report(path, level, records)
     findings.add(*check_statements(folder.manifest))
-    findings.add(*check_card(folder), *check_croissant(folder))
+    findings.add(*check_card(folder))
     if level != "metadata":
         listing, by_shard = check_list(folder), check_shards(folder, verify=True)
         findings.add(*listing, *(problem for found in by_shard for problem in found))
@@ -46,4 +46,6 @@ def validate(path: str | Path, level: Level = "full") -> Report:
             sound = [shard for shard, found in zip(folder.shards, by_shard, strict=True) if not found]
             whole = len(sound) == len(folder.shards) and not listing
             records = RecordCheck(folder, findings).run(sound, whole=whole)
+    if not findings:  # what is wrong with the data makes these metadata wrong, too
+        findings.add(*check_croissant(folder))
     return findings.report(path, level, records)
