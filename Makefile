@@ -16,7 +16,7 @@ RUN := $(PY)
 READY :=
 endif
 
-.PHONY: help demo test check lint types docs bench env clean
+.PHONY: help demo test check lint types docs bench study env clean
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ bench: $(READY) ## Run the benchmarks; each prints its table and the machine.
 	$(RUN) benchmarks/fuzz.py
 	$(RUN) benchmarks/deploy.py
 	$(RUN) benchmarks/loaders.py --records 2000 20000 --markdown docs/loaders-benchmark.md
+
+study: $(READY) ## Train the students of docs/study.md and write it anew.
+	$(RUN) benchmarks/study.py --markdown docs/study.md
 
 env: $(READY) ## Only make the environment.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ladd_data.errors import LaddError as LaddError
     from ladd_data.errors import Problem as Problem
     from ladd_data.errors import UsageError as UsageError
+    from ladd_data.evaluation.evaluate import evaluate as evaluate
+    from ladd_data.evaluation.plan import EvaluationPlan as EvaluationPlan
     from ladd_data.hub import pull as pull
     from ladd_data.hub import push as push
     from ladd_data.labeling.checking.check import check_labels as check_labels
@@ -61,6 +63,7 @@ _HOMES = {
     "DatasetError": "errors",
     "Description": "converter",
     "Distilled": "converter",
+    "EvaluationPlan": "evaluation.plan",
     "LabelError": "errors",
     "LaddError": "errors",
     "Manifest": "manifest",
@@ -77,6 +80,7 @@ _HOMES = {
     "boxes": "views.geometry",
     "check_labels": "labeling.checking.check",
     "collate": "loaders.mapstyle",
+    "evaluate": "evaluation.evaluate",
     "grid": "views.geometry",
     "imagenet_indices": "presets",
     "load": "dataset",

@@ -34,7 +34,7 @@ FLOORS = [
     {"dataset", "pictures"},
     {"converter"},
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
-    {"testing"},
+    {"testing", "evaluation"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -129,9 +129,9 @@ def test_the_command_line_starts_without_torch() -> None:
 
 FRONT_DOOR = """
     __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Classes ConvertError Converter Dataset DatasetError
-    Description Distilled LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe Record SoftValues
-    UsageError boxes check_labels collate grid imagenet_indices load load_labeler open_pictures pull push stream
-    validate
+    Description Distilled EvaluationPlan LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe
+    Record SoftValues UsageError boxes check_labels collate evaluate grid imagenet_indices load load_labeler
+    open_pictures pull push stream validate
 """
 
 

@@ -13,6 +13,7 @@ from ladd_data.cli.cache import cache
 from ladd_data.cli.check_labels import check_labels
 from ladd_data.cli.convert import convert
 from ladd_data.cli.demo import demo
+from ladd_data.cli.evaluate import evaluate
 from ladd_data.cli.export import export
 from ladd_data.cli.info import info
 from ladd_data.cli.label import label
@@ -36,7 +37,7 @@ app = typer.Typer(
 
 for command in (
     *(convert, train_labeler, label, check_labels, reencode, export, info, validate, view),
-    *(push, pull, train, demo),
+    *(push, pull, train, evaluate, demo),
 ):
     app.command(command.__name__.replace("_", "-"))(command)
 app.add_typer(cache)

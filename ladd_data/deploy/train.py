@@ -30,6 +30,11 @@ from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet
 from ladd_data.team import device_of_rank, join_ranks
 
+
+class DivergedError(LaddError):
+    """A student's loss is no longer finite."""
+
+
 OnStep = Callable[[int, int, int], None]
 OnSeed = Callable[[SeedResult], None]
 
@@ -66,7 +71,7 @@ def train_students(
 
     Raises:
         UsageError: dataset, labels, recipe, network and test images do not go together; says what to do.
-        LaddError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
     wanted = range(seeds) if isinstance(seeds, int) else sorted(set(seeds))
     with join_ranks() as ranks:
@@ -150,7 +155,7 @@ class Trainer:
         """Train one student and test it.
 
         Raises:
-            LaddError: the loss is not finite.
+            DivergedError: the loss is not finite.
         """
         began = time.perf_counter()
         torch.manual_seed(seed)
@@ -160,7 +165,9 @@ class Trainer:
         average = make_average(network, self.run.recipe)
         loss, steps = self._learn(network, average, seed, on_step)
         if not math.isfinite(loss):
-            raise LaddError(f"seed {seed}: the loss is {loss} after {steps} steps. Train again, with a smaller --lr.")
+            raise DivergedError(
+                f"seed {seed}: the loss is {loss} after {steps} steps. Train again, with a smaller --lr."
+            )
         if average is not None:
             average.swap()
         share = accuracy(network, self.val.images, self.val.labels, self.input, self.device)

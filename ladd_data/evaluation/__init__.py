@@ -1,0 +1,1 @@
+"""The evaluation room: a set tested by the papers' protocols, beside controls that tell labels from images."""
