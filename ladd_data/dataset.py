@@ -23,7 +23,7 @@ from ladd_data.loaders.opening import open_loader
 from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.schedule import Last, Schedule
-from ladd_data.manifest import Boxes, Full, Grid, Manifest
+from ladd_data.manifest import Boxes, Manifest, ViewSpec
 from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of
 from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
@@ -88,7 +88,7 @@ class Dataset:
         return self.manifest.classes.names
 
     @property
-    def view_spec(self) -> Grid | Full | Boxes | None:
+    def view_spec(self) -> ViewSpec | None:
         """The views that the dense labels belong to; None before labeling."""
         return self.manifest.labels.views if self.manifest.labels else None
 

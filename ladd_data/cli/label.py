@@ -18,7 +18,7 @@ from ladd_data.errors import LaddError, UsageError, nearest
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
     from ladd_data.labeling.team import Ranks
-    from ladd_data.manifest import Boxes, Full, Grid, Manifest
+    from ladd_data.manifest import Manifest, ViewSpec
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -154,7 +154,7 @@ def _parse_bytes(text: str | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool) -> Grid | Full | Boxes:
+def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool) -> ViewSpec:
     from ladd_data.manifest import Boxes, Full
     from ladd_data.views.geometry import grid as make_grid
 

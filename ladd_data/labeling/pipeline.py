@@ -28,7 +28,7 @@ from ladd_data.labeling.batch import (
     measure_footprint,
     views_per_batch,
 )
-from ladd_data.manifest import Affine, Boxes, Full, Grid, Network, count_views
+from ladd_data.manifest import Affine, Network, ViewSpec, count_views
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, U8, Columns
@@ -84,7 +84,7 @@ class Chunk:
 class LabelPipeline:
     """Turns images into the logits of all their views. Use inside a `with`, which holds threads and float32 mode."""
 
-    def __init__(self, members: Sequence[Member], views: Grid | Full | Boxes, computing: Computing) -> None:
+    def __init__(self, members: Sequence[Member], views: ViewSpec, computing: Computing) -> None:
         """Prepare the labelers, which must be on the device and in eval mode.
 
         Raises:

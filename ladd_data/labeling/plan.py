@@ -15,7 +15,7 @@ from ladd_data.labeling.journal import Facts
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.pipeline import Computing, Member, Precision
 from ladd_data.labeling.reading import BoxDraw
-from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Affine, Boxes, Coding, Full, Grid, Manifest, count_views
+from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Affine, Boxes, Coding, Manifest, ViewSpec, count_views
 from ladd_data.models.arithmetic import library_versions
 from ladd_data.pixels import renormalize
 from ladd_data.shards.folder import SHARDS_PATH
@@ -34,7 +34,7 @@ class LabelPlan:
     """
 
     labeler: LoadedLabeler
-    views: Grid | Full | Boxes
+    views: ViewSpec
     coding: Coding
     device: torch.device
     profile: str | None = None

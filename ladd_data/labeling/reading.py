@@ -12,7 +12,7 @@ import numpy as np
 
 from ladd_data.dataset import Dataset
 from ladd_data.labeling.pipeline import Chunk
-from ladd_data.manifest import Boxes, Full, Grid
+from ladd_data.manifest import Boxes, ViewSpec
 from ladd_data.shards.container import join_records
 from ladd_data.shards.layout import Records
 from ladd_data.types import U8, Columns
@@ -59,7 +59,7 @@ def read_chunks(
                     first, parts, pixels = first + count, [], []
 
 
-def draw_boxes(views: Grid | Full | Boxes, draw: BoxDraw, size: tuple[int, int], first: int, count: int) -> Columns:
+def draw_boxes(views: ViewSpec, draw: BoxDraw, size: tuple[int, int], first: int, count: int) -> Columns:
     """Return view_box, int64 [count, views, 4], and view_flip, bool [count, views], where views are boxes.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ladd_data.encodings.coding import column_types
-from ladd_data.manifest import Boxes, Full, Grid, Manifest, count_views
+from ladd_data.manifest import ByRecord, Manifest, Mix, ViewSpec, count_views
 from ladd_data.png import PngKind
 from ladd_data.types import I64, TYPE_BYTES, Columns, ColumnTypes
 
@@ -89,14 +89,20 @@ def layout_of(manifest: Manifest) -> Layout:
     return Layout(names, columns, (images.channels, images.height, images.width), images.png)
 
 
-def view_columns(views: Grid | Full | Boxes, *, present: bool) -> ColumnTypes:
+def view_columns(views: ViewSpec, *, present: bool) -> ColumnTypes:
     """Return the columns that say, record by record, where its views lie and which there are."""
     count = count_views(views)
     columns: ColumnTypes = {}
-    if isinstance(views, Boxes):
+    if isinstance(views, ByRecord):
         columns["view_box"] = ((count, 4), "uint16")
         if views.flip:
             columns["view_flip"] = ((count,), "bool")
+    if isinstance(views, Mix):
+        columns["view_partner"], columns["view_partner_view"] = ((count,), "uint32"), ((count,), "uint16")
+        if views.cutmix:
+            columns["view_mix_box"] = ((count, 4), "uint16")
+        if views.mixup:
+            columns["view_mix_lambda"] = ((count,), "float32")
     if present:
         columns["view_present"] = ((count,), "bool")
     return columns

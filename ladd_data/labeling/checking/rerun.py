@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ladd_data.labeling.checking.compare import Decoded, mean_over_views, total_variation
 from ladd_data.labeling.pipeline import Chunk, Computing, LabelPipeline, Member
-from ladd_data.manifest import Boxes, Full, Grid
+from ladd_data.manifest import Boxes, Grid, ViewSpec
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, I64, U8
 from ladd_data.views.geometry import boxes
@@ -30,7 +30,7 @@ class Probe:
     stored: Decoded
 
     @classmethod
-    def of(cls, chunk: Chunk, views: Grid | Full | Boxes, stored: Decoded) -> Probe:
+    def of(cls, chunk: Chunk, views: ViewSpec, stored: Decoded) -> Probe:
         """Return the records of a chunk with all their views."""
         size, count = chunk.pixels.shape[-2:], len(chunk.records)
         box = chunk.boxes.get("view_box")
@@ -49,7 +49,7 @@ class Probe:
         return float(mean_over_views(total_variation(self.stored.probs, probs), self.stored.present).mean())
 
 
-def place_views(views: Grid | Full | Boxes, size: Sequence[int]) -> I64:
+def place_views(views: ViewSpec, size: Sequence[int]) -> I64:
     """Return where the views of a grid, or the whole image, lie: int64 [views, 4]."""
     if isinstance(views, Grid):
         return np.array([astuple(box) for box in boxes(views, *size)], np.int64)
