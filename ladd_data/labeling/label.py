@@ -19,13 +19,14 @@ from ladd_data.errors import LabelError
 from ladd_data.files import new_folder
 from ladd_data.labeling.assemble import assemble_shards, describe_labels
 from ladd_data.labeling.average import check_average
+from ladd_data.labeling.drawing import BoxDraw as BoxDraw
+from ladd_data.labeling.drawing import draw_views
 from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.parts import Part, PartFormat
 from ladd_data.labeling.pipeline import LabelPipeline, Member
 from ladd_data.labeling.plan import LabelPlan as LabelPlan
 from ladd_data.labeling.plan import labeler_input as labeler_input
 from ladd_data.labeling.plan import labelled_layout, pipeline_members, state_facts
-from ladd_data.labeling.reading import BoxDraw as BoxDraw
 from ladd_data.labeling.runlog import Work, write_run
 from ladd_data.labeling.shards import ShardLabeler
 from ladd_data.labeling.team import Ranks
@@ -107,6 +108,7 @@ class _Run:
         self.form = PartFormat(self.layout)
         self.progress = Progress(target)
         self.members: list[Member] = []
+        self.views = draw_views(dataset, plan.views, plan.boxes)
         self.opened = False
         self.began = time.perf_counter()
 
@@ -135,7 +137,7 @@ class _Run:
         computing, own = self.plan.computing, list[LabelPipeline]()
 
         def open_with(batch: int | None) -> LabelPipeline:
-            return LabelPipeline(self.members, self.plan.views, replace(computing, batch=batch))
+            return LabelPipeline(self.members, self.plan.views, replace(computing, batch=batch), self.views.table)
 
         def decide() -> int:
             free = computing.batch is None and computing.memory is None and not restart
@@ -172,7 +174,7 @@ class _Run:
             seen += count
             self.reports.on_progress(seen, total)
 
-        labeler = ShardLabeler(self.dataset, self.plan, pipeline, self.form, self.progress)
+        labeler = ShardLabeler(self.dataset, self.plan, self.views, pipeline, self.form, self.progress)
 
         def work() -> None:
             try:

@@ -79,4 +79,7 @@ def _open_whole(whole: Whole, schedule: Schedule, make: BatchMaker, digest: str,
     if device.type == "cpu":
         stored = make.decode_early(stored, images.nbytes)
     there = {name: values.to(device) for name, values in stored.items()}
+    if device.type != "cpu":
+        on_device = images = images.to(device)
+        make = make.with_images(lambda rows: on_device[torch.from_numpy(rows).to(device)])
     return ResidentLoader(images.to(device), labels.to(device), there, make, schedule, digest, placement)

@@ -157,7 +157,8 @@ def _filter_like_pillow(pixels: Tensor, positions: Tensor, start: Tensor, side: 
         weight = (0.5 + share / sums * 2**PILLOW_BITS).floor()
         inside = torch.minimum(tap, side[:, None] - 1) + start[:, None]
         total = total + _gather(pixels, inside, dim) * _along(weight, dim)
-    return (total / 2**PILLOW_BITS).floor().clamp(0, 255)
+    rounded: Tensor = (total / 2**PILLOW_BITS).floor()
+    return rounded.clamp(0, 255)
 
 
 def _along(values: Tensor, dim: int) -> Tensor:
@@ -171,7 +172,8 @@ def _gather(pixels: Tensor, taps: Tensor, dim: int) -> Tensor:
     """Return the rows or columns `taps`, int64 [batch, size], of each image."""
     wide = list(pixels.shape)
     wide[dim] = taps.shape[1]
-    return pixels.gather(dim, _along(taps, dim).expand(wide))
+    taken: Tensor = pixels.gather(dim, _along(taps, dim).expand(wide))
+    return taken
 
 
 def _flip(views: Tensor, flip: Tensor) -> Tensor:

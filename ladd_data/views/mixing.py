@@ -135,9 +135,9 @@ def random_partner(seed: int, record: int, view: int, count: int) -> int:
     return mix64(mix64(mix64(seed) ^ record) ^ (view * 8 + 5)) % count
 
 
-def random_share(seed: int, view: int) -> float:
-    """Return a mixing share, even in 0..1: that of CutMix and mixup with alpha = 1, drawn for each view number."""
-    return mix64(mix64(mix64(seed) ^ 2**40) ^ (view * 8 + 6)) / 2**64
+def random_share(seed: int, record: int, view: int) -> float:
+    """Return a view's own share in a blend, even in 0..1, as mixup draws it with alpha = 1."""
+    return mix64(mix64(mix64(seed) ^ record) ^ (view * 8 + 6)) / 2**64
 
 
 def random_paste(seed: int, record: int, view: int, height: int, width: int) -> tuple[int, int, int, int]:

@@ -123,4 +123,4 @@ def _filter(pixels: I64, side: int, size: int) -> I64:
     total = np.full((*pixels.shape[:2], size), 1 << (PILLOW_BITS - 1), np.int64)
     for tap in range(3):
         total += pixels[..., np.minimum(filters.start + tap, side - 1)] * filters.weight[:, tap]
-    return np.clip(total >> PILLOW_BITS, 0, 255)
+    return np.asarray(np.clip(total >> PILLOW_BITS, 0, 255), np.int64)
