@@ -29,8 +29,9 @@ from ladd_data.loaders.schedule import Last, Schedule
 from ladd_data.manifest import ByRecord, Manifest, Mix, ViewSpec
 from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of
-from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
+from ladd_data.shards.folder import Folder, Shard, check_files
 from ladd_data.shards.images import decode_image
+from ladd_data.shards.joined import read_joined, set_of
 from ladd_data.shards.layout import Records
 from ladd_data.types import I64, U8, Array, Arrays, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine
@@ -41,27 +42,29 @@ if TYPE_CHECKING:
     import datasets
 
 
-def load(path: str | Path, *, revision: str | None = None, verify: bool = True) -> Dataset:
+def load(path: str | Path, *, revision: str | None = None, labels: str | None = None, verify: bool = True) -> Dataset:
     """Open a dataset: a folder, or one of the Hub.
 
     Args:
         path: the folder; or "user/repo" where there is no such folder, or "hf://datasets/user/repo@revision", which
             are downloaded into huggingface_hub's cache.
         revision: of a dataset on the Hub, a tag, branch or commit; the head of "main" where left out.
+        labels: the name of a label set, whose labels take the place of those in the records. Of a dataset on the Hub
+            it is downloaded, and no other set is.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
             read later is still held to the format's limits, and what cannot be read is a DatasetError. Shards
             that the cache was made of, and that have not been written since, are compared when they are first
             read: with `placement="cached"` they are not.
 
     Raises:
-        UsageError: there is no such folder, or it is no ladd dataset.
+        UsageError: there is no such folder, or it is no ladd dataset, or has no such label set.
         LaddError: it is not on the Hub, may not be read, or the Hub cannot be reached and the cache does not have it.
         DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
             problem found, each with its file.
     """
-    folder, remote = find_folder(path, revision)
+    folder, remote = find_folder(path, revision, labels)
     try:
-        return _open(folder, verify)
+        return _open(folder, verify, labels)
     except DatasetError as error:
         if remote:
             raise explain_stale(error, folder) from error
@@ -357,9 +360,9 @@ class Dataset:
             self._makers[device] = ViewMaker(self.manifest.labels.views, images.height, images.width, device)
         return self._makers[device]
 
-    def __reduce__(self) -> tuple[Callable[[str, str], Dataset], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Callable[[str, str, str | None], Dataset], tuple[str, str, str | None]]:
         """Pickle as path and digests: another process opens the files anew."""
-        return _reopen, (str(self._folder.path.resolve()), self._key)
+        return _reopen, (str(self._folder.path.resolve()), self._key, set_of(self._folder))
 
     @cached_property
     def _key(self) -> str:
@@ -371,8 +374,8 @@ class Dataset:
         return f"<ladd dataset {self.manifest.name}: {len(self)} images {images.width}x{images.height}{dense}>"
 
 
-def _open(path: Path, verify: bool) -> Dataset:
-    folder = read_metadata(path)
+def _open(path: Path, verify: bool, labels: str | None) -> Dataset:
+    folder = read_joined(path, labels)
     vouched = verify and is_vouched(folder)
     if verify and not vouched:
         verify_once(folder)
@@ -382,13 +385,13 @@ def _open(path: Path, verify: bool) -> Dataset:
 
 
 @lru_cache(maxsize=16)
-def _reopen(path: str, key: str) -> Dataset:
+def _reopen(path: str, key: str, labels: str | None) -> Dataset:
     """Return the dataset that another process verified, without verifying it again; one for all who ask.
 
     Raises:
         DatasetError: it has been replaced by another since.
     """
-    folder = read_metadata(Path(path))
+    folder = read_joined(Path(path), labels)
     if (found := key_of(folder)) != key:
         fix = "It was replaced while it was in use: begin again."
         raise DatasetError([Problem("LADD-026", path, f"digests {found}", key, fix)])

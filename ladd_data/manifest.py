@@ -42,6 +42,8 @@ RUN_PATH = "meta/run.json"
 """What a run took, for people: in no digest, and never needed (LADD-007)."""
 MAX_SIDE = 16384
 """Pixels an image may have on a side."""
+SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""What a label set may be called; "default" is the labels in the records."""
 MAX_PIXELS = 2**24
 """Pixels an image may have in all (LADD-081)."""
 MAX_DENSE_VALUES = 2**23
@@ -182,6 +184,21 @@ class Manifest(ManifestPart):
         if self.labels is not None:
             check_agreement(self.labels, count)
         return self
+
+
+class LabelSet(ManifestPart):
+    """labels/NAME/labels.json: a further set of dense labels over the same images (LADD-090 to LADD-097)."""
+
+    spec_version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]
+    requires: tuple[str, ...] = ()
+    name: Annotated[str, Field(pattern=SET_NAME)] = Field(description="That of its folder.")
+    count: Annotated[int, Field(ge=1)] = Field(description="Records; those of the dataset.")
+    images: Digest = Field(description="images.digest of the dataset that these labels are of.")
+    classes: Digest = Field(description="SHA-256 of the class list, as in LADD-026.")
+    labels: Labels
+    recipe: Recipe
+    digest: Digest = Field(description="That of the dataset, were these labels those in its records.")
+    extensions: dict[str, JsonValue] = Field(default_factory=dict, description="Vendor data, by vendor name.")
 
 
 def classes_digest(classes: Classes) -> str:

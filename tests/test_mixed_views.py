@@ -1,7 +1,8 @@
-"""Views that mix two images: the same bits from the reference, from torch, from every loader, as the labeler saw them."""
+"""Views that mix two images: the same bits from the reference, from torch and from every loader."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.manifest import Boxes, Mix
 from ladd_data.reencode import Keep, reencode_dataset
+from ladd_data.types import Columns
 from ladd_data.views.checks import check_places
 from ladd_data.views.device import ViewMaker
 from ladd_data.views.geometry import Box, random_box
@@ -104,7 +106,7 @@ def test_map_style_batches_have_the_same_views(home: Path) -> None:
 
 
 def test_a_stream_says_why_it_has_no_mixed_views(home: Path) -> None:
-    with pytest.raises(ladd.UsageError, match="mix each image with others.*resident"):
+    with pytest.raises(ladd.UsageError, match=r"mix each image with others.*resident"):
         ladd.stream(home / "cutmix")
     with pytest.raises(ladd.UsageError, match="mix each image with others"):
         ladd.load(home / "cutmix").loader(4, placement="streaming")
@@ -115,7 +117,7 @@ def test_mixed_views_survive_other_editions_and_other_encodings(home: Path, tmp_
 
     source = ladd.load(home / "both")
     for edition in ("webdataset", "arrow"):
-        export_dataset(source, edition, tmp_path / edition)  # type: ignore[arg-type]
+        export_dataset(source, edition, tmp_path / edition)
         assert ladd.validate(tmp_path / edition).problems == ()
     export_dataset(ladd.load(tmp_path / "webdataset"), "parquet", tmp_path / "back")
     for path in (home / "both" / "data").iterdir():
@@ -152,7 +154,7 @@ def test_a_kind_that_mixes_nothing_is_refused(home: Path) -> None:
     ],
 )
 def test_what_cannot_be_mixed_is_named(column: str, value: object, found: str) -> None:
-    columns = {
+    columns: Columns = {
         "view_box": np.tile(np.array([0, 0, 8, 8], np.uint16), (3, 2, 1)),
         "view_partner": np.zeros((3, 2), np.uint32),
         "view_partner_view": np.zeros((3, 2), np.uint16),
@@ -165,7 +167,7 @@ def test_what_cannot_be_mixed_is_named(column: str, value: object, found: str) -
     (wrong,) = check_places(columns, 6, 32, 32)
 
     assert (wrong.clause, wrong.row, wrong.view, wrong.column) == ("LADD-046", 1, 1, column)
-    assert pytest.importorskip("re").search(found, wrong.found)
+    assert re.search(found, wrong.found)
 
 
 @settings(max_examples=25, deadline=None)

@@ -108,6 +108,11 @@ def view_columns(views: ViewSpec, *, present: bool) -> ColumnTypes:
     return columns
 
 
+def label_columns(manifest: Manifest) -> ColumnTypes:
+    """Return the columns of dense labels, without the distiller's own whole-image label."""
+    return {name: kind for name, kind in layout_of(manifest).dense.items() if not name.startswith("soft_")}
+
+
 def pick(columns: Columns, prefixes: tuple[str, ...]) -> Columns:
     """Return the columns whose names begin with one of the prefixes, in order."""
     return {name: values for name, values in columns.items() if name.startswith(prefixes)}
@@ -156,13 +161,19 @@ def footer_features(layout: Layout) -> dict[str, Any]:
         "label": {"names": list(layout.classes), "_type": "ClassLabel"},
         "id": {"dtype": "string", "_type": "Value"},
     }
-    for name, (shape, dtype) in layout.dense.items():
+    return {"info": {"features": features | features_of(layout.dense)}}
+
+
+def features_of(columns: ColumnTypes) -> dict[str, Any]:
+    """Return the features of label columns, as the footer key `huggingface` has them."""
+    features: dict[str, Any] = {}
+    for name, (shape, dtype) in columns.items():
         value = f"fixed_size_binary[{shape[0]}]" if dtype == "bytes" else dtype
         feature: dict[str, Any] = {"dtype": value, "_type": "Value"}
         for length in reversed(shape if dtype != "bytes" else ()):
             feature = {"feature": feature, "length": length, "_type": "List"}
         features[name] = feature
-    return {"info": {"features": features}}
+    return features
 
 
 def card_features(layout: Layout) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def _check_ways(columns: Columns, height: int, width: int) -> Iterator[Misplaced
     paste, share = columns.get("view_mix_box"), columns.get("view_mix_lambda")
     if paste is not None:
         ends = paste[..., :2].astype(np.int64) + paste[..., 2:]
-        beyond: Array = (ends > np.array([height, width])).any(-1)
+        beyond = np.asarray((ends > np.array([height, width])).any(-1))
         for row, view in first_views(beyond):
             found, expected = f"box {paste[row, view].tolist()}", f"one inside {height}x{width}"
             yield Misplaced("LADD-046", row, view, "view_mix_box", found, expected)
