@@ -17,17 +17,7 @@ from ladd_data.validation.records import Place, RecordCheck
 from ladd_data.validation.report import AGAIN, Findings
 from ladd_data.validation.statements import check_statements
 
-_OF_IMAGES = (
-    "LADD-020",
-    "LADD-022",
-    "LADD-023",
-    "LADD-024",
-    "LADD-025",
-    "LADD-029",
-    "LADD-039",
-    "LADD-074",
-    "LADD-084",
-)
+_OF_IMAGES = {f"LADD-0{number}" for number in (20, 22, 23, 24, 25, 29, 39, 74, 84)}
 """What the check of the records has found already, if it is to be found."""
 
 
@@ -66,6 +56,7 @@ class _SetCheck(RecordCheck):
         if clause in _OF_IMAGES or column.startswith("soft_"):
             return
         files = self.folder.labels
+        clause = "LADD-096" if clause == "LADD-026" else clause
         if place.file.startswith(MANIFEST_PATH):
             place = place._replace(file=place.file.replace(MANIFEST_PATH, f"{files.place}/{STATEMENT}"))
         elif place.row is not None:
