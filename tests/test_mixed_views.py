@@ -272,3 +272,14 @@ def test_golden_views_of_a_swapped_partner_are_found_out(home: Path, tmp_path: P
     problems = ladd.validate(tmp_path / "wrong").problems
 
     assert {problem.clause for problem in problems} == {"LADD-042"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_gpu_gives_the_bits_of_the_cpu(home: Path, way: str) -> None:
+    dataset = ladd.load(home / way)
+    for placement in ("resident", "pinned", "cached"):
+        for batch in dataset.loader(4, device="cuda", placement=placement):  # type: ignore[arg-type]
+            views = batch.views()
+            expected = dataset.views(batch.image.cpu(), index=batch.index.cpu())
+            assert views.pixels.is_cuda and torch.equal(views.pixels.cpu(), expected)

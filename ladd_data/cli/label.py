@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -85,9 +86,7 @@ def label(
     from ladd_data.labeling.team import device_of_rank, join_ranks
     from ladd_data.manifest import count_views
 
-    if (out is None) == (as_ is None):
-        raise UsageError("say where the labels go: -o FOLDER, a labelled copy, or --as NAME, a label set of DIR.")
-    target = directory / "labels" / str(as_) if out is None else out
+    target = _choose_target(directory, out, as_)
     _check_choice("--average", average, ("probs", "logits"))
     _check_choice("--precision", precision, ("float32", "bf16"))
     allowed = _parse_bytes(memory)
@@ -116,14 +115,8 @@ def label(
         with progress_bar("labeling") as on_progress:
             reports = Reports(on_progress, _say if ranks.leads else lambda sentence: None, run_log)
             began = time.perf_counter()
-            if as_ is not None:
-                manifest = add_labels(
-                    dataset, plan, as_, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
-                )
-            else:
-                manifest = label_dataset(
-                    dataset, plan, target, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
-                )
+            write = partial(add_labels, dataset, plan, as_) if as_ else partial(label_dataset, dataset, plan, target)
+            manifest = write(overwrite=overwrite, restart=restart, ranks=ranks, reports=reports)
         if ranks.leads:
             _report(dataset, manifest, target, time.perf_counter() - began, as_json=json)
 
@@ -170,6 +163,12 @@ def _parse_bytes(text: str | None) -> int | None:
     if found is None or float(found[1]) == 0:
         raise UsageError(f'--memory "{text}": found no number of bytes; expected one such as 8G or 500M.')
     return int(float(found[1]) * _UNITS[found[2].upper()])
+
+
+def _choose_target(directory: Path, out: Path | None, name: str | None) -> Path:
+    if (out is None) == (not name):
+        raise UsageError("say where the labels go: -o FOLDER, a labelled copy, or --as NAME, a label set of DIR.")
+    return directory / "labels" / str(name) if out is None else out
 
 
 def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool, mix: str | None) -> ViewSpec:
