@@ -127,10 +127,10 @@ def test_the_command_line_starts_without_torch() -> None:
 
 
 FRONT_DOOR = """
-    __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset DatasetError
-    Description Distilled Full GivenLabels LabelError LaddError Manifest Mix Normalization Pictures Preset Problem Recipe Record SoftValues
-    UsageError boxes check_labels collate grid imagenet_indices load load_labeler open_pictures pull push store_labels stream
-    validate
+    __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset
+    DatasetError Description Distilled Full GivenLabels LabelError LaddError Manifest Mix Normalization Pictures
+    Preset Problem Recipe Record SoftValues UsageError boxes check_labels collate grid imagenet_indices load
+    load_labeler open_pictures pull push store_labels stream validate
 """
 
 

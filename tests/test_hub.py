@@ -523,10 +523,9 @@ def test_a_set_is_downloaded_alone_with_the_images(hub: Hub, repo: str, with_set
     assert plain.manifest == ladd.load(with_sets).manifest
     many = ladd.load(repo, labels="many")
     assert many.manifest == ladd.load(with_sets, labels="many").manifest
-    assert torch.equal(
-        next(iter(many.loader(6))).dense, next(iter(ladd.load(with_sets, labels="many").loader(6))).dense
-    )
-    assert next(iter(few.loader(6))).dense.shape == (6, 1, 3)
+    dense = [next(iter(data.loader(6))).dense for data in (many, ladd.load(with_sets, labels="many"), few)]
+    assert dense[0] is not None and dense[1] is not None and dense[2] is not None
+    assert torch.equal(dense[0], dense[1]) and dense[2].shape == (6, 1, 3)
     with pytest.raises(ladd.UsageError, match=r'no label set "fewer". Did you mean "few"\? Known: few, many'):
         ladd.load(repo, labels="fewer")
 

@@ -94,7 +94,7 @@ def test_a_dataset_opened_with_a_set_is_that_with_its_labels_in_the_records(
 
     assert joined.manifest == inline.manifest and joined.manifest.digest == inline.manifest.digest
     for placement in ("resident", "cached"):
-        loaders = [data.loader(4, shuffle=True, placement=placement) for data in (inline, joined)]  # type: ignore[arg-type]
+        loaders = [data.loader(4, shuffle=True, placement=placement) for data in (inline, joined)]
         for ours, theirs in zip(*loaders, strict=True):
             assert ours.dense is not None and theirs.dense is not None
             assert torch.equal(ours.image, theirs.image) and torch.equal(ours.dense, theirs.dense)

@@ -279,7 +279,7 @@ def test_golden_views_of_a_swapped_partner_are_found_out(home: Path, tmp_path: P
 def test_a_gpu_gives_the_bits_of_the_cpu(home: Path, way: str) -> None:
     dataset = ladd.load(home / way)
     for placement in ("resident", "pinned", "cached"):
-        for batch in dataset.loader(4, device="cuda", placement=placement):  # type: ignore[arg-type]
+        for batch in dataset.loader(4, device="cuda", placement=placement):
             views = batch.views()
             expected = dataset.views(batch.image.cpu(), index=batch.index.cpu())
             assert views.pixels.is_cuda and torch.equal(views.pixels.cpu(), expected)

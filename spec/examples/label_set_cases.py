@@ -17,6 +17,7 @@ from cases import CARD, MANIFEST, SHARD, Case, at, plan_of, set_to, swap
 
 from ladd_data.files import canonical_json, sha256_file
 from ladd_data.manifest import Boxes, Full, Mix
+from ladd_data.types import Edition
 
 CUTMIX, MIXUP = Mix(count=3, cutmix=True), Mix(count=3, flip=True, mixup=True)
 BOTH = Mix(count=4, flip=True, cutmix=True, mixup=True, resample="pillow-bilinear")
@@ -25,6 +26,8 @@ PLAIN = Plan()
 HOME = "labels/extra"
 STATEMENT, LISTING, SHARD_OF_SET = f"{HOME}/labels.json", f"{HOME}/shards.json", f"{HOME}/train-00000-of-00001.parquet"
 WHOLE = plan_of("float32", kind=Full())
+
+EDITIONS: tuple[tuple[Edition, str], ...] = (("webdataset", "tar"), ("arrow", "arrow"))
 
 After = Callable[[Path], object]
 
@@ -148,10 +151,7 @@ VALID = [
         "Boxes resized as Pillow does.",
         replace(LABELLED, kind=Boxes(count=3, resample="pillow-bilinear")),
     ),
-    *(
-        Case(f"{short}-mix", "Mixed views.", replace(MIXED, edition=edition))
-        for edition, short in (("webdataset", "tar"), ("arrow", "arrow"))
-    ),
+    *(Case(f"{short}-mix", "Mixed views.", replace(MIXED, edition=edition)) for edition, short in EDITIONS),
     Case("set", "A label set beside the labels in the records.", after=extra()),
     Case("set-alone", "Images without labels, and a label set of mixed views.", PLAIN, after=extra(plan=MIXED)),
     Case("sets", "Two label sets.", after=two),
@@ -161,7 +161,7 @@ VALID = [
     Case("set-missing-views", "A label set with missing views.", after=extra(plan=plan_of("q8", present=True))),
     *(
         Case(f"{short}-set", "A label set.", replace(LABELLED, edition=edition), after=extra(plan=MIXED))
-        for edition, short in (("webdataset", "tar"), ("arrow", "arrow"))
+        for edition, short in EDITIONS
     ),
 ]
 
