@@ -345,3 +345,53 @@ def test_links_and_strangers_among_sets_are_named(copy: Path, kind: str) -> None
         (copy / "labels" / "mixed" / "more.txt").write_text("hello")
         assert ladd.load(copy).manifest.labels is not None
     assert {p.clause for p in ladd.validate(copy).problems} == {"LADD-085" if kind == "link" else "LADD-090"}
+
+
+def test_a_set_whose_run_was_killed_before_the_card_is_offered_by_the_next_call(
+    copy: Path, labeler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = label_writer.offer_sets, list[object]()
+
+    def stop_at_the_second(*arguments: Any, **options: Any) -> None:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(label_writer, "offer_sets", stop_at_the_second)
+        add(copy, labeler, "late", Full())
+    assert ladd.validate(copy).problems == () and "late" not in (copy / "README.md").read_text()
+    assert ladd.load(copy, labels="late").view_spec == Full()
+
+    with pytest.raises(ladd.UsageError, match="exists already"):
+        add(copy, labeler, "late", Full())
+    assert "labels/late/train-*" in (copy / "README.md").read_text() and ladd.validate(copy).problems == ()
+
+
+def test_a_removal_that_was_killed_leaves_a_valid_dataset(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            label_writer.remove_set(ladd.load(copy).folder, "mixed")
+    assert ladd.validate(copy).problems == () and ladd.load(copy, labels="mixed").view_spec == MIX
+
+    label_writer.remove_set(ladd.load(copy).folder, "mixed")
+
+    assert ladd.validate(copy).problems == () and not (copy / "labels" / "mixed").exists()
+
+
+def test_a_full_disk_while_a_set_is_written_leaves_the_dataset_as_it_was(
+    copy: Path, labeler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = content(copy)
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device", "shards.json")
+
+    with monkeypatch.context() as patch, pytest.raises(ladd.LaddError, match="No space left"):
+        patch.setattr(label_writer, "write_synced", full)
+        add(copy, labeler, "late", Full())
+
+    assert content(copy) == before and ladd.validate(copy).problems == ()
+    assert not [path for path in (copy / "labels").iterdir() if path.name.startswith(".late")]

@@ -15,6 +15,7 @@ from making import make_distilled, make_labeler
 from PIL import Image
 
 import ladd_data as ladd
+from ladd_data.cli import main
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
@@ -283,3 +284,17 @@ def test_a_gpu_gives_the_bits_of_the_cpu(home: Path, way: str) -> None:
             views = batch.views()
             expected = dataset.views(batch.image.cpu(), index=batch.index.cpu())
             assert views.pixels.is_cuda and torch.equal(views.pixels.cpu(), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [(["--mix", "cutmix"], "--mix goes with --boxes"), (["--boxes", "2", "--mix", "cutmx"], 'Did you mean "cutmix"')],
+)
+def test_options_that_do_not_fit_are_refused(
+    home: Path, options: list[str], found: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["ladd", "label", str(home / "set"), "--labeler", str(home / "labeler.safetensors"), "--as", "x", *options]
+    monkeypatch.setattr("sys.argv", line)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2 and found in capsys.readouterr().err

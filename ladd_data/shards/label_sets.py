@@ -131,7 +131,7 @@ class LabelFiles:
             DatasetError: a shard cannot be read; names it.
         """
         if not self._groups:
-            self._groups.extend(self._find_groups())
+            self._groups[:] = list(self._find_groups())
         number = bisect_right(self._groups, first, key=lambda group: group[0]) - 1
         while first < stop:
             start, shard, group = self._groups[number]
