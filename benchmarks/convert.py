@@ -1,8 +1,10 @@
 """What converting a folder of JPEG files costs, beside reading and hashing them: `python benchmarks/convert.py`.
 
 Makes the files in a temporary folder, so they are in the page cache for both. Reading and hashing is one
-loop over the files; converting looks at them, reads, hashes, writes the dataset and waits for the disk.
-Peak memory is of a process of its own that does nothing else, so it includes Python and the libraries.
+simple loop over the files; converting is what `ladd convert imagefolder` does, from the look at the folder to the
+dataset on the disk: lists, looks at each file, reads, hashes, writes, waits for the disk. The two are measured in
+turn, each in a process of its own, from the moment at which Python and the libraries are loaded; the process's
+peak memory has these in it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,6 +22,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet  # noqa: F401  as everything else that conversion loads on its way
+import yaml  # noqa: F401
+from ladd_converters.imagefolder import ImageFolderConverter
 from PIL import Image
 
 import ladd_data as ladd
@@ -54,20 +60,10 @@ def read_and_hash(folder: Path) -> None:
 
 
 def convert_folder(folder: Path, target: Path) -> None:
-    """Do what a converter of such a folder does."""
-    files = sorted(folder.rglob("*.jpg"))
-    distilled = ladd.Distilled(
-        method="benchmark",
-        repository=None,
-        images=ladd.open_pictures(files),
-        labels=np.array([int(file.parent.name) for file in files], np.int64),
-        classes=ladd.Classes(names=tuple(f"class {number}" for number in range(CLASSES))),
-        normalization=ladd.Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
-        whitening="none",
-        files=(folder,),
-    )
-    del files
-    convert(prepare(distilled, "benchmark"), target, overwrite=True)
+    """Do what `ladd convert imagefolder FOLDER --normalization imagenet -o TARGET` does."""
+    normalization = ladd.Normalization(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    distilled = ImageFolderConverter().read(folder, ladd.Answers(normalization=normalization))
+    convert(prepare(distilled, "benchmark"), target)
 
 
 def run_one(what: str, folder: Path, target: Path) -> dict[str, float]:
@@ -81,8 +77,29 @@ def run_one(what: str, folder: Path, target: Path) -> dict[str, float]:
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "peak": peak}
 
 
+def measure(count: int, repeat: int) -> None:
+    """Measure both on `count` files, in turn, and print the best wall and CPU time of each."""
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary, "source")
+        source.mkdir()
+        make_files(source, count)
+        os.sync()  # what was just written is nobody's business of those measured
+        runs: dict[str, list[dict[str, float]]] = {"read": [], "convert": []}
+        for number in range(repeat):
+            for what, found in runs.items():
+                command = [sys.executable, __file__, "--one", what, str(source), f"{temporary}/{number}"]
+                found.append(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
+    best = {what: {key: min(run[key] for run in found) for key in found[0]} for what, found in runs.items()}
+    for what, run in best.items():
+        each = [f"{run[key] / count * 1e6:>7.1f}" for key in ("wall", "cpu")]
+        ratios = [f"{run[key] / best['read'][key]:>6.2f}" for key in ("wall", "cpu")]
+        print(
+            f"{count:<8} {what:<8} {run['wall']:>6.2f} {each[0]} {ratios[0]}  {each[1]} {ratios[1]} {run['peak']:>8.0f}"
+        )
+
+
 def main() -> None:
-    """Measure both at each count, in turn, each in a process of its own, and print the best of each."""
+    """Measure at each count."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--counts", type=int, nargs="+", default=[20_000, 100_000])
     parser.add_argument("--repeat", type=int, default=3)
@@ -92,21 +109,10 @@ def main() -> None:
         what, folder, target = options.one
         print(json.dumps(run_one(what, Path(folder), Path(target))))
         return
-    print("files    what      wall s   CPU s   peak MB   wall / read and hash")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; ratios are to reading and hashing")
+    print("files    what     wall s us/file  ratio  CPU us  ratio  peak MB")
     for count in options.counts:
-        with tempfile.TemporaryDirectory() as temporary:
-            source, target = Path(temporary, "source"), Path(temporary, "set")
-            source.mkdir()
-            make_files(source, count)
-            runs: dict[str, list[dict[str, float]]] = {"read": [], "convert": []}
-            for _ in range(options.repeat):
-                for what, found in runs.items():
-                    command = [sys.executable, __file__, "--one", what, str(source), str(target)]
-                    found.append(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
-            best = {what: min(found, key=lambda run: run["wall"]) for what, found in runs.items()}
-            for what, run in best.items():
-                ratio = run["wall"] / best["read"]["wall"]
-                print(f"{count:<8} {what:<8} {run['wall']:>7.2f} {run['cpu']:>7.2f} {run['peak']:>9.0f}   {ratio:.2f}")
+        measure(count, options.repeat)
 
 
 if __name__ == "__main__":

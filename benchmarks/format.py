@@ -26,12 +26,12 @@ from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.manifest import Classes
 from ladd_data.png import PngKind, decode_png, encode_png
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import U8
 from ladd_data.validation import validate
 from ladd_data.views.geometry import grid
 from ladd_data.views.golden import digest_view, top_of
 from ladd_data.views.reference import reference_view
+from ladd_data.writer import new_dataset
 
 CODING = ENCODINGS["float16"]
 CLASSES = Classes(names=tuple("abcdefghij"))

@@ -223,7 +223,7 @@ def write_synthetic(target: Path, records: int, classes: object, normalization: 
     from ladd_data.dataset import load
     from ladd_data.shards.images import PixelImages
     from ladd_data.shards.layout import layout_of
-    from ladd_data.shards.writer import new_dataset
+    from ladd_data.writer import new_dataset
 
     generator = np.random.default_rng(0)
     images = generator.normal(0, 0.5, (20, 3, 32, 32)).astype(np.float32)

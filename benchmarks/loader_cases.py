@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from ladd_data.manifest import Classes
 from ladd_data.manifest_json import parse_manifest
 from ladd_data.png import PngKind, encode_png
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import Edition
+from ladd_data.writer import new_dataset
 
-VIEWS, UNIQUE, BLOCK = 25, 2000, 500
+VIEWS, UNIQUE, BLOCK = 25, 1000, 500
 """Records repeat after UNIQUE ones: what is measured does not depend on it, and writing is quick."""
 
 Epochs = Callable[[int], Iterable[Any]]
@@ -65,6 +66,12 @@ class Base:
                 yield start + row, pixels[row], (start + row) % self.classes, dense[row]
 
 
+@lru_cache(maxsize=2 * UNIQUE // BLOCK)
+def encode_block(size: int, start: int, kind: PngKind) -> list[bytes]:
+    """Return the PNG files of a block; they are the same in every form, for any number of classes."""
+    return [encode_png(image, kind) for image in Base(UNIQUE, 1, size).block(start)[0]]
+
+
 def write_arrays(base: Base, folder: Path) -> None:
     shapes = {"image": (3, base.size, base.size), "label": (), "dense": (VIEWS, base.classes)}
     kinds = {"image": np.uint8, "label": np.int64, "dense": np.float16}
@@ -100,7 +107,7 @@ def write_ladd(kind: PngKind, edition: Edition) -> Callable[[Base, Path], None]:
                     made[start % UNIQUE] = (
                         pixels,
                         encode_labels(logits, CODING),
-                        [encode_png(x, kind) for x in pixels],
+                        encode_block(base.size, start % UNIQUE, kind),
                     )
                 pixels, dense, images = made[start % UNIQUE]
                 rows = min(BLOCK, base.count - start)
@@ -153,15 +160,13 @@ def read_tensors(folder: Path, batch: int) -> Epochs:
 
 
 def write_pictures(base: Base, folder: Path) -> None:
-    made: dict[int, bytes] = {}
     shape = (base.count, VIEWS, base.classes)
     labels = np.lib.format.open_memmap(folder / "dense.npy", "w+", np.float16, shape)
-    for number, image, label, dense in base.samples():
-        if number % UNIQUE not in made:
-            made[number % UNIQUE] = encode_png(image, "small")
+    for number, _, label, dense in base.samples():
+        start = number % UNIQUE // BLOCK * BLOCK
         place = folder / "images" / f"{label:04d}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number:07d}.png").write_bytes(made[number % UNIQUE])
+        (place / f"{number:07d}.png").write_bytes(encode_block(base.size, start, "small")[number % BLOCK])
         labels[number] = dense
 
 

@@ -1,6 +1,7 @@
 """The same records through our loaders and through others, with the limit that memory sets, in one run.
 
-    python benchmarks/loaders.py [--records 2000 20000] [--classes 10] [--markdown docs/loaders-benchmark.md]
+    python benchmarks/loaders.py --markdown docs/loaders-benchmark.md          the whole page, about 12 minutes
+    python benchmarks/loaders.py --records 2000 --classes 10 --only ladd       a part of it
 
 Each form (benchmarks/loader_cases.py) is written once and read in processes of its own, `--rounds` times; the better
 round is shown. Peers that are not installed are named. Two are in no extra, as mosaicml-streaming pins older versions
@@ -24,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,18 @@ from typing import Any
 PACKAGES = ("torch", "numpy", "pyarrow", "pillow", "datasets", "webdataset", "mosaicml-streaming", "litdata")
 CLOCK = os.sysconf("SC_CLK_TCK")
 Row = dict[str, Any]
+CACHING = ("ladd cached", "ladd to_torch", "datasets map")
+STREAMED = (
+    "limit: np.take from memmaps",
+    "ladd resident",
+    "ladd cached",
+    "ladd streaming, stored PNG",
+    "datasets streaming, stored PNG",
+    "WebDataset, stored PNG",
+)
+"""Forms that are measured at sizes that take gigabytes in each."""
+PLAN = ((10, 2_000, None), (10, 20_000, None), (10, 100_000, STREAMED), (1000, 2_000, None), (1000, 20_000, STREAMED))
+"""(classes, records, forms; None: all of them)."""
 
 
 def tree() -> list[int]:
@@ -47,13 +61,14 @@ def tree() -> list[int]:
 
 def cpu_seconds() -> float:
     """Return the CPU seconds of the process tree so far, those of workers that have ended included."""
-    total = 0.0
-    for pid in tree():
+    ended = os.times()
+    total = time.process_time() + ended.children_user + ended.children_system
+    for pid in tree()[1:]:
         try:
             times = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:15]
         except OSError:
             continue
-        total += sum(map(int, times)) / CLOCK
+        total += sum(map(int, times)) / CLOCK  # in ticks of 10 ms
     return total
 
 
@@ -104,27 +119,33 @@ def measure(name: str, folder: Path, batch: int, seconds: float) -> Row:
         epochs = case.read(folder, batch)
     except UsageError as error:
         return {"absent": str(error)}
-    passing = iter(epochs(0))
-    next(passing)
-    row: Row = {"first": time.perf_counter() - began}
-    row["pass"], ended = rate(passing, seconds)
+    opened = time.perf_counter() - began
+    row: Row = {}
+    row["pass"], ended, first = rate(epochs(0), seconds)
+    row["first"] = opened + first
     if ended:
-        row["later"], _ = rate((item for number in itertools.count(1) for item in epochs(number)), seconds)
+        row["later"], *_ = rate((item for number in itertools.count(1) for item in epochs(number)), seconds)
     row["mb"] = peak.end()
     return row
 
 
-def rate(batches: Any, seconds: float) -> tuple[list[float], bool]:
-    """Return (samples a CPU-second, samples a second) of at most so many seconds, and whether batches ended."""
-    cpu, wall, samples, ended = cpu_seconds(), time.perf_counter(), 0, True
+def rate(batches: Any, seconds: float) -> tuple[list[float], bool, float]:
+    """Return (samples a CPU-second, samples a second), whether batches ended, and the seconds until the first.
+
+    At most `seconds` are measured after the first batch.
+    """
+    cpu, wall, samples, first, ended = cpu_seconds(), time.perf_counter(), 0, 0.0, True
     for batch in batches:
-        first = next(iter(batch.values())) if isinstance(batch, dict) else batch if hasattr(batch, "cut") else batch[0]
-        samples += len(first)
-        del batch, first
-        if time.perf_counter() - wall > seconds:
+        one = next(iter(batch.values())) if isinstance(batch, dict) else batch if hasattr(batch, "cut") else batch[0]
+        samples += len(one)
+        del batch, one
+        gone = time.perf_counter() - wall
+        first = first or gone
+        if gone > first + seconds:
             ended = False
             break
-    return [samples / max(cpu_seconds() - cpu, 1 / CLOCK), samples / (time.perf_counter() - wall)], ended
+    rates = [samples / max(cpu_seconds() - cpu, 1e-9), samples / (time.perf_counter() - wall)]
+    return rates, ended, first
 
 
 def run_case(options: argparse.Namespace, name: str, folder: Path) -> Row:
@@ -140,15 +161,16 @@ def run_case(options: argparse.Namespace, name: str, folder: Path) -> Row:
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def run_all(options: argparse.Namespace, count: int, classes: int) -> dict[str, Row]:
-    """Write and measure every form of one size."""
+def run_all(options: argparse.Namespace, count: int, classes: int, names: Sequence[str] | None) -> dict[str, Row]:
+    """Write and measure forms of one size: those of these names, or all."""
     from loader_cases import CASES, WRITERS, Base
 
     base, rows = Base(count, classes, options.size), {}
     with tempfile.TemporaryDirectory(dir=options.work) as home:
         for form, cases in itertools.groupby(CASES, lambda case: case.form):
             folder = Path(home) / "form"
-            chosen = [case for case in cases if options.only is None or options.only in case.name or form == "arrays"]
+            chosen = [case for case in cases if names is None or case.name in names]
+            chosen = [case for case in chosen if options.only is None or options.only in case.name or form == "arrays"]
             for case in chosen:
                 if missing := [name for name in case.needs if importlib.util.find_spec(name) is None]:
                     rows[case.name] = {"absent": f"{missing[0]} is not installed"}
@@ -167,20 +189,19 @@ def run_all(options: argparse.Namespace, count: int, classes: int) -> dict[str, 
 
 
 def measure_rounds(options: argparse.Namespace, name: str, folder: Path) -> Row:
-    """Measure a form some times, after an opening that fills caches; keep the best of each number."""
-    before = disk_bytes(folder)
-    opened = run_case(argparse.Namespace(**{**vars(options), "seconds": 0.2}), name, folder)
-    if "absent" in opened:
-        return opened
-    found = [run_case(options, name, folder) for _ in range(options.rounds)]
+    """Measure a form some times, after an opening that fills its cache, if it has one; keep the best numbers."""
+    opened: Row = {}
+    if name.startswith(CACHING):
+        opened = run_case(argparse.Namespace(**{**vars(options), "seconds": 0.2}), name, folder)
+    found = [opened if "absent" in opened else run_case(options, name, folder) for _ in range(options.rounds)]
+    if absent := [row for row in found if "absent" in row]:
+        return absent[0]
     best: Row = {"mb": min(row["mb"] for row in found), "first": min(row["first"] for row in found)}
     for key in ("pass", "later"):
         given = [row[key] for row in found if key in row]
         if given:
             best[key] = [max(values) for values in zip(*given, strict=True)]
-    best["opening"], best["disk"] = opened["first"], disk_bytes(folder) / 1e6
-    if name.startswith(("ladd cached", "ladd to_torch", "datasets map")):
-        best["cache"] = max(0.0, (disk_bytes(folder) - before) / 1e6)
+    best["opening"], best["disk"] = (opened or found[0])["first"], disk_bytes(folder) / 1e6
     for cache in ("ladd-cache", "hf-cache"):
         shutil.rmtree(folder / cache, ignore_errors=True)
     return best
@@ -194,6 +215,8 @@ def disk_bytes(folder: Path) -> int:
 def write_table(rows: dict[str, Row], count: int, classes: int) -> list[str]:
     """Return a table, as Markdown."""
     limit: Row = next(iter(rows.values()))
+    if "absent" in limit:
+        return [f"## {count:,} records, {classes} classes", "", f"Not measured: {limit['absent']}", ""]
     best = (limit["later"] if "later" in limit else limit["pass"])[0]
     lines = [f"## {count:,} records, {classes} classes", ""]
     lines += [
@@ -207,12 +230,17 @@ def write_table(rows: dict[str, Row], count: int, classes: int) -> list[str]:
             continue
         last = row["later"] if "later" in row else row["pass"]
         later = f"{row['later'][0]:,.0f}" if "later" in row else ""
-        ratio = best / last[0]
+        ratios = " / ".join(say_ratio(best / row[key][0]) for key in ("pass", "later") if key in row)
         lines.append(
-            f"| {name} | {row['pass'][0]:,.0f} | {later} | {ratio:.{1 if ratio < 10 else 0}f} | {last[1]:,.0f} "
+            f"| {name} | {row['pass'][0]:,.0f} | {later} | {ratios} | {last[1]:,.0f} "
             f"| {row['first']:.2f} | {row['opening']:.2f} | {row['mb']:,.0f} | {row['disk']:,.0f} |"
         )
     return [*lines, ""]
+
+
+def say_ratio(value: float) -> str:
+    """Return a ratio with two digits that count."""
+    return f"{value:.{2 if value < 2 else 1 if value < 10 else 0}f}"
 
 
 NOTES = """\
@@ -226,9 +254,12 @@ Shared machines make single numbers unsure: believe differences above a factor o
   page cache.
 - Ours decode labels to float32 probabilities; the others hand out what is stored, float16 log-probabilities (`datasets`
   widens them to float32). With many classes that is most of what ours cost.
-- **First pass**: after the first batch of a fresh process, at most `--seconds`; ours checks checksums in it.
-  **Later passes** are had only by what finished the first in time; elsewhere `limit / this` is of the first pass.
-- CPU time is had in ticks of 10 ms: first passes over few records, of forms that are fast, are rough.
+- **First pass**: of a fresh process, the first batch included, but not what opening took (where ours fill memory or
+  the cache); at most `--seconds` from the first batch on. Ours compare checksums in it.
+  **Later passes** are had only by what finished the first in time. **Limit / this**: first pass / later passes, both
+  against the limit's later passes.
+- At 100,000 records, and at 20,000 with 1000 classes, only what could change with the number is measured: the others
+  cost the same for each record (compare their rows at 2,000 and 20,000), and would take gigabytes each to write.
 - **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
   any cache (ours, or that of `datasets`) was filled.
 - **Memory**: peak of anonymous and shared memory of all processes, above what there was after the
@@ -255,11 +286,11 @@ def describe_machine() -> list[str]:
 def main() -> None:
     """Measure, print, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, nargs="+", default=[2000, 20000])
-    parser.add_argument("--classes", type=int, nargs="+", default=[10])
+    parser.add_argument("--records", type=int, nargs="+", help="in place of the page's sizes")
+    parser.add_argument("--classes", type=int, nargs="+", help="in place of the page's sizes")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--seconds", type=float, default=4, help="the most that a pass is measured")
+    parser.add_argument("--seconds", type=float, default=2, help="the most that a pass is measured")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", help="measure the limit, and forms with this in their names")
     parser.add_argument("--work", type=Path, help="a folder with room for the forms: 12 times the raw bytes")
@@ -271,8 +302,11 @@ def main() -> None:
         os._exit(0)  # a stream of datasets that is left half read may abort at exit
     loads = [os.getloadavg()[0]]
     tables: list[str] = []
-    for classes, count in itertools.product(options.classes, options.records):
-        tables += write_table(run_all(options, count, classes), count, classes)
+    plan: Iterable[tuple[int, int, Sequence[str] | None]] = PLAN
+    if options.records or options.classes:
+        plan = [(classes, count, None) for classes in options.classes or [10] for count in options.records or [20_000]]
+    for classes, count, names in plan:
+        tables += write_table(run_all(options, count, classes, names), count, classes)
         loads.append(os.getloadavg()[0])
         if options.markdown:  # after each size, so that a run that is stopped leaves a page
             options.markdown.write_text(write_page(options, loads, tables))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from math import prod
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -27,19 +29,19 @@ from ladd_data.manifest import (
     Quantization,
     Soft,
 )
-from ladd_data.pictures import Pictures
+from ladd_data.pictures import FilePictures, Pictures
 from ladd_data.pixels import natural_affine, quantize
 from ladd_data.png import PngKind, choose_png, encode_png
 from ladd_data.recipe import Recipe
 from ladd_data.shards.layout import Layout, Records
-from ladd_data.shards.writer import DatasetWriter, new_dataset
 from ladd_data.source_files import SourceFiles
 from ladd_data.types import F32, I64, U8, Columns, ColumnTypes
+from ladd_data.writer import DatasetWriter, new_dataset
 
 RECORDS_AT_ONCE = 1024
-FILES_AT_ONCE = 256
-BYTES_AT_ONCE = {"png": 8 * 2**20, "jpeg": 64 * 2**20}
-"""Of pixels that the files handed to a thread at once decode to; JPEG files have a tenth of it, and stay files."""
+FILES_AT_ONCE = 2048
+PIXELS_AT_ONCE = 8 * 2**20
+"""Bytes of pixels that the files handed to a thread at once decode to, where they are decoded."""
 THREADS = 2
 PNG_SAMPLE = 64
 MAX_VALUE = 1e30
@@ -151,48 +153,55 @@ def _add_pixels(writer: DatasetWriter, conversion: Conversion, pixels: U8) -> No
 
 def _add_pictures(writer: DatasetWriter, conversion: Conversion, pictures: Pictures, sources: SourceFiles) -> None:
     """Read every file once, in threads that run a little ahead of the writer."""
-    count = pictures.shape[0]
-    at_once = max(1, min(FILES_AT_ONCE, BYTES_AT_ONCE[pictures.encoding] // prod(pictures.shape[1:])))
-    starts = range(0, count, at_once)
-
-    def read(start: int) -> list[_Stored]:
-        return [_store(pictures, number, conversion.png) for number in range(start, min(start + at_once, count))]
-
+    at_once = FILES_AT_ONCE
+    if conversion.png is not None:
+        at_once = max(1, min(at_once, PIXELS_AT_ONCE // prod(pictures.shape[1:])))
+    cuts = (group[start : start + at_once] for group in writer.plan.groups() for start in range(0, len(group), at_once))
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting = deque(pool.submit(read, start) for start in starts[: 2 * THREADS])
+        parts = ((cut.start, pool.submit(_read_part, pictures, cut, conversion.png)) for cut in cuts)
+        waiting = deque(islice(parts, 2 * THREADS))
         try:
-            for index, start in enumerate(starts):
-                part = waiting.popleft().result()
-                if index + 2 * THREADS < len(starts):
-                    waiting.append(pool.submit(read, starts[index + 2 * THREADS]))
-                for number, picture in enumerate(part, start):
-                    sources.add(pictures.file(number), picture.size, picture.sha256)
-                records = _records(conversion.distilled, start, [picture.image for picture in part])
-                writer.add(records, None, [picture.digest for picture in part])
+            while waiting:
+                start, job = waiting.popleft()
+                part = job.result()
+                waiting.extend(islice(parts, 1))
+                sources.add_all(part.files, part.sizes, part.sha256)
+                writer.add(_records(conversion.distilled, start, part.images), None, part.digests)
         finally:
-            for job in waiting:
+            for _, job in waiting:
                 job.cancel()
 
 
-class _Stored(NamedTuple):
-    """One picture on its way: the file to store, its digest, and the size and SHA-256 of the file it was."""
+class _Part(NamedTuple):
+    """Pictures on their way: the files to store and their digests; path, size and SHA-256 of the files they were."""
 
-    image: bytes
-    digest: str
-    size: int
-    sha256: str
+    images: Sequence[bytes]
+    digests: list[str]
+    files: list[str]
+    sizes: list[int]
+    sha256: list[str]
 
 
-def _store(pictures: Pictures, number: int, png: PngKind | None) -> _Stored:
-    data = pictures.read(number)
-    sha256 = hashlib.sha256(data).hexdigest()
+def _read_part(pictures: Pictures, numbers: range, png: PngKind | None) -> _Part:
+    files = [pictures.file(number) for number in numbers]
+    if png is None and isinstance(pictures, FilePictures):
+        joined = pictures.read_joined(numbers)
+        views = joined.views()
+        sizes, sha256 = [len(data) for data in views], [hashlib.sha256(data).hexdigest() for data in views]
+        return _Part(joined, sha256, files, sizes, sha256)
+    read = [pictures.read(number) for number in numbers]
+    sizes, sha256 = [len(data) for data in read], [hashlib.sha256(data).hexdigest() for data in read]
     if png is None:
-        return _Stored(data, sha256, len(data), sha256)
-    pixels = pictures.decode(number, data)
-    return _Stored(encode_png(pixels, png), digest_pixels(pixels), len(data), sha256)
+        return _Part(read, sha256, files, sizes, sha256)
+    images, digests = [], []
+    for number, data in zip(numbers, read, strict=True):
+        pixels = pictures.decode(number, data)
+        images.append(encode_png(pixels, png))
+        digests.append(digest_pixels(pixels))
+    return _Part(images, digests, files, sizes, sha256)
 
 
-def _records(distilled: Distilled, start: int, images: list[bytes]) -> Records:
+def _records(distilled: Distilled, start: int, images: Sequence[bytes]) -> Records:
     part, soft = slice(start, start + len(images)), distilled.soft
     ids = [f"{number:06d}" for number in range(start, start + len(images))]
     own: Columns = {f"soft_{soft.space}": soft.values[part]} if soft else {}

@@ -26,6 +26,7 @@ from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.places import ViewPlaces
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.schedule import Last, Schedule
+from ladd_data.loaders.unpacking import unpack
 from ladd_data.manifest import ByRecord, Manifest, Mix, ViewSpec
 from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of
@@ -263,14 +264,17 @@ class Dataset:
         ids: list[str] = []
         labels: list[I64] = []
         dense: dict[str, list[Array]] = {}
-        for _, first, records, decoded in self.decoded():
-            pixels[first : first + len(records)] = decoded
+        for _, records, _ in self.unpacked(pixels):
             ids += records.ids
             labels.append(records.labels)
             for name, values in records.dense.items():
                 dense.setdefault(name, []).append(values)
         joined = {name: np.concatenate(parts) for name, parts in dense.items()}
         return Arrays(ids, pixels, np.concatenate(labels), joined)
+
+    def unpacked(self, out: U8 | None = None) -> Iterator[tuple[int, Records, U8]]:
+        """Yield (first record's number, records, pixels uint8 [n,C,H,W]), for who needs no PNG files (`unpack`)."""
+        return unpack(self.folder, out)
 
     def decoded(self) -> Iterator[tuple[Shard, int, Records, U8]]:
         """Yield (shard, first record's number, records, pixels uint8 [n,C,H,W]), a row group at a time."""

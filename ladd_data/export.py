@@ -8,12 +8,12 @@ from pathlib import Path
 from ladd_data.dataset import Dataset
 from ladd_data.digests import Digests
 from ladd_data.errors import DatasetError, Problem
+from ladd_data.label_writer import copy_label_sets
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.shards.editions import find_container
-from ladd_data.shards.label_writer import copy_label_sets
 from ladd_data.shards.layout import Records
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import U8, Edition
+from ladd_data.writer import new_dataset
 
 
 def export_dataset(

@@ -18,6 +18,8 @@ from PIL import Image
 
 from ladd_data.types import U8
 
+JPEG_END = b"\xff\xd9"
+"""The end-of-image marker."""
 MAX_SCANS = 100
 """Of one JPEG (LADD-084): each costs a pass over all pixels, however few bytes it has."""
 
@@ -114,7 +116,7 @@ def check_jpeg_end(data: bytes, scan: int = 2) -> None:
     Raises:
         ValueError: they are not; says whether the JPEG breaks off, or goes on.
     """
-    if not data.endswith(b"\xff\xd9"):
+    if not data.endswith(JPEG_END):
         end, _ = _walk_scans(data, scan)
         if end < 0:
             raise ValueError("a JPEG that breaks off: no end-of-image marker")
@@ -140,7 +142,7 @@ def decode_jpeg(data: bytes, channels: int, height: int, width: int) -> U8:
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
             array = np.asarray(picture)
-        return np.ascontiguousarray(array.reshape(height, width, channels).transpose(2, 0, 1))
+        return np.array(array.reshape(height, width, channels).transpose(2, 0, 1), order="C")  # ours to write to
     except Exception as error:  # hostile bytes: a decoder's error may be of any kind
         raise ValueError(f"a damaged JPEG ({error})") from error
 

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ladd_data.card.croissant import CROISSANT_PATH
+from ladd_data.card.header import CARD_PATH
+from ladd_data.card.picture import PICTURE_PATH
 from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
-from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.joined import JoinedFolder
 from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
-"""Zip is measured on at most this many raw bytes of images, from the first records on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +38,19 @@ class Counted:
         """Dense labels as a share of the images."""
         return self.dense_labels / self.images if self.images else 0.0
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        share = 100 * self.overhead
+        return {"images": self.images, "dense_labels": self.dense_labels, "percent_of_images": share}
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """What a dataset costs.
 
     hard_labels, views, metadata: bytes of the hard labels (stored), of the views' description (a grid
-    needs none per record) and of README.md, meta/ and the shards' footers.
+    needs none per record) and of README.md with its picture, croissant.json,
+    meta/ and the shards' footers.
     zipped_records: how many records the zip column was measured on; its figures are scaled to all.
     """
 
@@ -61,20 +68,12 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
-
-        def part(counted: Counted) -> dict[str, Any]:
-            return {
-                "images": counted.images,
-                "dense_labels": counted.dense_labels,
-                "percent_of_images": 100 * counted.overhead,
-            }
-
         return {
             "records": self.records,
-            "raw": part(self.raw),
-            "zip": {**part(self.zip), "measured_on_records": self.zipped_records},
+            "raw": self.raw.as_dict(),
+            "zip": {**self.zip.as_dict(), "measured_on_records": self.zipped_records},
             "stored": {
-                **part(self.stored),
+                **self.stored.as_dict(),
                 "percent_of_raw_images": 100 * self.stored.dense_labels / self.raw.images,
             },
             "hard_labels": self.hard_labels,
@@ -86,13 +85,15 @@ class Ledger:
         }
 
 
-def count_ledger(folder: Folder) -> Ledger:
-    """Count a dataset's bytes: raw from the manifest, stored from the files, zip by zipping records."""
-    manifest, labels = folder.manifest, folder.manifest.labels
-    images = manifest.images
+def count_ledger(folder: Folder, zip_bytes: int = ZIP_SAMPLE_BYTES) -> Ledger:
+    """Count a dataset's bytes: raw from the manifest, stored from the files, zip by zipping records.
+
+    Args:
+        folder: the dataset.
+        zip_bytes: zip is measured on at most this many raw bytes of images, from the first records on.
+    """
+    images, labels = folder.manifest.images, folder.manifest.labels
     pixels = images.channels * images.height * images.width
-    per_record = sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
-    raw = Counted(images.count * pixels, images.count * per_record)
     columns = folder.column_bytes()
     other = folder.other_bytes() if isinstance(folder, JoinedFolder) else 0
     stored = Counted(
@@ -100,12 +101,12 @@ def count_ledger(folder: Folder) -> Ledger:
         sum(size for name, size in columns.items() if name.startswith("dense_")),
     )
     files = sum(path.stat().st_size for path in _files(folder))
-    zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
+    zipped, measured = _count_zip(folder, max(1, zip_bytes // pixels))
     labelers = labels.labelers if labels else ()
     training = [labeler.training_flops for labeler in labelers if labeler.training_flops is not None]
     return Ledger(
         records=images.count,
-        raw=raw,
+        raw=count_raw(folder),
         zip=zipped,
         stored=stored,
         zipped_records=measured,
@@ -118,9 +119,17 @@ def count_ledger(folder: Folder) -> Ledger:
     )
 
 
+def count_raw(folder: Folder) -> Counted:
+    """Return the bytes of pixels and label values as they are, from the manifest alone."""
+    images = folder.manifest.images
+    pixels = images.channels * images.height * images.width
+    per_record = sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
+    return Counted(images.count * pixels, images.count * per_record)
+
+
 def _files(folder: Folder) -> list[Path]:
-    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH]
-    return [path for name in present if (path := folder.path / name).is_file()] + folder.files()
+    about = [CARD_PATH, PICTURE_PATH, CROISSANT_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH]
+    return [path for name in about if (path := folder.path / name).is_file()] + folder.files()
 
 
 def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:

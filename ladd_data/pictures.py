@@ -18,7 +18,9 @@ import numpy as np
 from PIL import Image
 
 from ladd_data.errors import ConvertError, UsageError
+from ladd_data.joined_files import JoinedFiles, join_files
 from ladd_data.jpeg import (
+    JPEG_END,
     HeaderCutError,
     check_jpeg,
     check_jpeg_end,
@@ -88,6 +90,7 @@ class FilePictures:
         """Keep what was found; `shape` is channels, height and width of each, `give` what reads what is no file."""
         self._files, self._shape, self._encoding, self.notes, self._give = files, shape, encoding, notes, give
         self._limit = max_jpeg_bytes(*shape)
+        self._bytes_each = 16384  # a guess, until some were read
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -112,7 +115,8 @@ class FilePictures:
         try:
             data = self._give(number) if self._give else _read(path)
             if self._encoding == "jpeg":
-                check_jpeg_end(data)
+                if not data.endswith(JPEG_END):
+                    check_jpeg_end(data)
                 if len(data) > self._limit:
                     raise ValueError(f"a JPEG of {len(data)} bytes, more than the {self._limit} allowed for its size")
         except OSError as error:
@@ -120,6 +124,27 @@ class FilePictures:
         except ValueError as error:
             raise ConvertError(f"{path}: found {error}. {_WRITE_AGAIN}") from error
         return data
+
+    def read_joined(self, numbers: range) -> JoinedFiles:
+        """Return what `read` gives for each of several images; for JPEG files in half of its time."""
+        if self._give is not None or self._encoding != "jpeg":
+            return join_files([self.read(number) for number in numbers])
+        most = self._limit + 1  # enough to tell that a file is too large
+        room = np.empty(len(numbers) * self._bytes_each + most, np.uint8)
+        view, at, ends = room.data, 0, [0]
+        for number in numbers:
+            if len(room) < at + most:
+                room = np.concatenate([room, np.empty(len(room) // 2 + most, np.uint8)])
+                view = room.data
+            size = _read_into(self._files[number], view[at : at + most])
+            if not 2 < size < most or view[at + size - 2 : at + size] != JPEG_END:
+                data = self.read(number)  # says what is wrong with it
+                size = len(data)
+                room[at : at + size] = np.frombuffer(data, np.uint8)
+            at += size
+            ends.append(at)
+        self._bytes_each = max(1, at * 5 // (4 * len(numbers)))
+        return JoinedFiles(room, np.array(ends, np.int32))
 
     def decode(self, number: int, data: bytes) -> U8:
         """Return the pixels of image `number`; palettes become RGB, and greyscale where others are RGB."""
@@ -165,19 +190,7 @@ def open_pictures(files: Sequence[str | Path], give: Callable[[int], bytes] | No
     if not files:
         raise UsageError("no picture files were found.")
     paths = [os.fspath(path) for path in files]
-    wrong: dict[str, list[str]] = {}
-    found: Counter[_Peek] = Counter()
-    first: dict[_Peek, str] = {}
-    last = _Peek(False, 0, 0, 0)
-    for number, path in enumerate(paths):
-        whole = give(number) if give else None
-        try:
-            peek = last = _peek(path, last, whole)
-        except ValueError as error:
-            wrong.setdefault(str(error), []).append(path)
-            continue
-        found[peek] += 1
-        first.setdefault(peek, path)
+    found, first, wrong = _look_at(paths, give)
     if wrong:
         reason, bad = max(wrong.items(), key=lambda item: len(item[1]))
         others = sum(map(len, wrong.values())) - len(bad)
@@ -185,6 +198,33 @@ def open_pictures(files: Sequence[str | Path], give: Callable[[int], bytes] | No
         raise ConvertError(f"{bad[0]}: found {reason} ({len(bad)} of {len(paths)} files{more}). {_way_out(reason)}")
     _refuse_sizes(found, first)
     return _decide(paths, found, give)
+
+
+def _look_at(
+    paths: list[str], give: Callable[[int], bytes] | None
+) -> tuple[Counter[_Peek], dict[_Peek, str], dict[str, list[str]]]:
+    """Return how many files of each kind there are, the first of each kind, and those of each fault."""
+    found: Counter[_Peek] = Counter()
+    first: dict[_Peek, str] = {}
+    wrong: dict[str, list[str]] = {}
+    last, alike = _Peek(False, 0, 0, 0), 0  # the one looked at last, and how many were like it to the byte
+    for number, path in enumerate(paths):
+        try:
+            data = give(number) if give else _read(path, PEEK_BYTES)
+            if last.head and data.startswith(last.head):  # as most do: the tables of one encoder at one quality
+                alike += 1
+                continue
+            peek = _peek(path, data, whole=give is not None)
+        except (OSError, ValueError) as error:
+            wrong.setdefault(getattr(error, "strerror", None) or str(error), []).append(path)
+            continue
+        first.setdefault(peek, path)
+        if alike:
+            found[last] += alike
+        last, alike = peek, 1
+    if alike:
+        found[last] += alike
+    return found, first, wrong
 
 
 def _refuse_sizes(found: Counter[_Peek], first: dict[_Peek, str]) -> None:
@@ -222,32 +262,25 @@ def _decide(paths: list[str], found: Counter[_Peek], give: Callable[[int], bytes
     return FilePictures(paths, shape, "png", tuple(notes), give)
 
 
-def _peek(path: str, last: _Peek, whole: bytes | None) -> _Peek:
-    """Return what a file is, from its first bytes, or from the whole of it where that is given.
-
-    `last` is another's, whose head this one may have.
+def _peek(path: str, data: bytes, *, whole: bool) -> _Peek:
+    """Return what a file is, from its first bytes; `whole`: these are all it has.
 
     Raises:
+        OSError: it cannot be read again.
         ValueError: it cannot be stored; says why, in words that are the same for the same fault.
     """
-    try:
-        data = _read(path, PEEK_BYTES) if whole is None else whole
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from error
-    if last.head and data.startswith(last.head):  # as most do: the tables of one encoder at one quality
-        return last
     if not data:
         raise ValueError("an empty file")
     if data.startswith(b"\xff\xd8"):
         try:
             header = read_jpeg_header(data)
         except HeaderCutError:
-            data = Path(path).read_bytes() if whole is None else whole
+            data = data if whole else _read(path)
             header = read_jpeg_header(data)
         if header.orientation != 1:
             raise ValueError("a picture whose EXIF note turns it")
         return _Peek(True, header.channels, header.height, header.width, data[: header.scan])
-    return _peek_other(path if whole is None else io.BytesIO(whole), data)
+    return _peek_other(io.BytesIO(data) if whole else path, data)
 
 
 def _peek_other(file: str | io.BytesIO, data: bytes) -> _Peek:
@@ -283,6 +316,20 @@ def _read(path: str, limit: int | None = None) -> bytes:
         while len(parts[-1]) == READ_BYTES:
             parts.append(os.read(handle, READ_BYTES))
         return b"".join(parts) if len(parts) > 1 else parts[0]
+    finally:
+        os.close(handle)
+
+
+def _read_into(path: str, room: memoryview) -> int:
+    """Read a file's first bytes to where they are needed; return how many there were, 0 if it cannot be read."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return 0
+    try:
+        return os.readv(handle, [room])
+    except OSError:
+        return 0
     finally:
         os.close(handle)
 

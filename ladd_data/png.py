@@ -67,7 +67,7 @@ def decode_png(data: bytes, channels: int, height: int, width: int) -> U8:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             array = np.asarray(picture)
-        return np.ascontiguousarray(array.reshape(height, width, channels).transpose(2, 0, 1))
+        return np.array(array.reshape(height, width, channels).transpose(2, 0, 1), order="C")  # ours to write to
     except Exception as error:  # hostile bytes: a decoder's error may be of any kind
         raise ValueError(f"a damaged PNG ({error})") from error
 

@@ -17,11 +17,11 @@ from ladd_data.encodings.coding import column_types, decode_probs, encode_log_pr
 from ladd_data.errors import UsageError
 from ladd_data.manifest import Coding, GoldenView, Labels, Manifest
 from ladd_data.shards.layout import Layout, Records, pick, view_columns
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import F32, F64, U8, Columns
 from ladd_data.views.geometry import mix64
 from ladd_data.views.golden import digest_view, top_of
 from ladd_data.views.mixing import VIEW_COLUMNS
+from ladd_data.writer import new_dataset
 
 
 @dataclass(frozen=True, slots=True)

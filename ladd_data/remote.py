@@ -19,10 +19,12 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ladd_data.errors import DatasetError, LaddError, UsageError
+from ladd_data.errors import DatasetError, LaddError, Problem, UsageError
 from ladd_data.files import new_folder
+from ladd_data.manifest import MANIFEST_PATH
 from ladd_data.shards.container import FOOTER_KEY
 from ladd_data.shards.editions import find_container
+from ladd_data.shards.folder import SHARDS_PATH, Folder, read_metadata
 from ladd_data.shards.label_sets import is_set_name
 from ladd_data.shards.limits import check_footer
 
@@ -48,7 +50,7 @@ def find_repo(path: str | Path) -> tuple[str, str | None] | None:
     return None
 
 
-def find_folder(path: str | Path, revision: str | None, labels: str | None = None) -> tuple[Path, bool]:
+def find_folder(path: str | Path, revision: str | None = None, labels: str | None = None) -> tuple[Path, bool]:
     """Return the folder of a dataset, downloaded where it is on the Hub, and whether it is there.
 
     Raises:
@@ -64,6 +66,36 @@ def find_folder(path: str | Path, revision: str | None, labels: str | None = Non
     if revision is not None and stated not in (None, revision):
         raise UsageError(f"{path}: names one revision, and revision={revision!r} another. Give one.")
     return fetch(repo, revision or stated, labels), True
+
+
+def fetch_metadata(repo: str, revision: str | None = None) -> Folder:
+    """Download meta/ and the card alone, and read them.
+
+    The Hub's listing of data/ is compared with the shard list, by size and checksum.
+
+    Raises:
+        DatasetError: the metadata cannot be read, or the shards on the Hub are others than it says.
+        LaddError: as `fetch`; or it is no dataset of this format.
+    """
+    from huggingface_hub import HfApi, RepoFile, constants
+
+    try:
+        folder = read_metadata(_fetch(repo, revision, _PARTS[:2]))
+    except UsageError as error:
+        raise LaddError(f"{repo}: not a ladd dataset (no {MANIFEST_PATH}). See datasets.load_dataset.") from error
+    if constants.HF_HUB_OFFLINE:
+        return folder
+    with hub_errors(repo, revision):
+        listed = HfApi().list_repo_tree(repo, "data", revision=folder.path.name, repo_type="dataset")
+        there = {item.path: item for item in listed if isinstance(item, RepoFile)}
+    for shard in folder.shards:
+        found = there.get(shard.path)
+        if found is not None and found.size == shard.bytes and (not found.lfs or found.lfs.sha256 == shard.sha256):
+            continue
+        clause, said = ("LADD-002", "no such file") if found is None else ("LADD-003", f"{found.size} bytes")
+        expected = f"{shard.bytes} bytes of sha256 {shard.sha256[:16]}..., as in {SHARDS_PATH}"
+        raise DatasetError([Problem(clause, shard.path, f"{said} on the Hub", expected, _STALE)])
+    return folder
 
 
 def check_repo(repo: str) -> str:
@@ -88,11 +120,15 @@ def fetch(repo: str, revision: str | None = None, labels: str | None = None) -> 
     Raises:
         LaddError: it is not there, may not be read, or the Hub cannot be reached and the cache does not have it.
     """
+    wanted = [f"labels/{labels}/*"] if labels is not None and is_set_name(labels) else []
+    return _fetch(repo, revision, [*_PARTS, *wanted])
+
+
+def _fetch(repo: str, revision: str | None, parts: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
 
     http_error: type[Exception] = HfHubHTTPError.__mro__[1]
-    parts = [*_PARTS, f"labels/{labels}/*"] if labels is not None and is_set_name(labels) else _PARTS
     wanted = partial(snapshot_download, check_repo(repo), repo_type="dataset", revision=revision, allow_patterns=parts)
     with hub_errors(repo, revision), quietly(unless_seen=True):
         try:
@@ -182,7 +218,7 @@ def say_error(error: BaseException, revision: str | None = None) -> str:
     if isinstance(error, hub.LocalEntryNotFoundError | RuntimeError) and error.__cause__ is not None:
         return say_error(error.__cause__, revision)
     if isinstance(error, hub.OfflineModeIsEnabled):
-        return "not in the cache, and offline mode is on. Unset HF_HUB_OFFLINE."
+        return "no such folder, not in the cache, and offline mode is on. Unset HF_HUB_OFFLINE."
     if isinstance(error, hub.GatedRepoError):
         return f"its owner gives access on request. Ask on {place}, and log in: hf auth login."
     if isinstance(error, hub.RepositoryNotFoundError):

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before anything imports huggingf
 from pathlib import Path
 
 import pytest
+from hub_client import address, any_address, any_hub, bare, dense, hub, repo  # noqa: F401
 from making import label, make_distilled, make_labeler, make_pictures
 
 from ladd_data.convert import convert, prepare

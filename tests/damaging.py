@@ -20,7 +20,7 @@ from ladd_data.dataset import load
 from ladd_data.digests import Digests
 from ladd_data.manifest import Manifest
 from ladd_data.shards.layout import Records
-from ladd_data.shards.writer import new_dataset
+from ladd_data.writer import new_dataset
 
 AT_EVERY_STEP = """
 import errno, gc, json, os, shutil, signal, sys, traceback

@@ -137,7 +137,7 @@ def test_a_cache_of_several_shards_and_pieces_is_the_dataset(
     labelled: Path, cache_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cached, "_JOINED_BYTES", 0)
-    monkeypatch.setattr("ladd_data.shards.writer.plan_shards", lambda count, size: ShardPlan(count, 2, 3, 2))
+    monkeypatch.setattr("ladd_data.writer.plan_shards", lambda count, size: ShardPlan(count, 2, 3, 2))
     dataset = ladd.load(labelled)
 
     check_loader(lambda **options: dataset.loader(placement="cached", **options), dataset)

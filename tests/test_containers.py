@@ -6,7 +6,7 @@ import hashlib
 import io
 import itertools
 import json
-import re
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -26,16 +26,16 @@ from PIL import Image
 from plainly import run_plainly
 
 import ladd_data as ladd
+from ladd_data import writer as dataset_writer
 from ladd_data.encodings.coding import column_types, encode_labels
 from ladd_data.encodings.profiles import ENCODINGS, coding_of_encoding
 from ladd_data.errors import LaddError
 from ladd_data.export import export_dataset
-from ladd_data.files import canonical_json
+from ladd_data.files import canonical_json, sha256_file
 from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.png import PngKind, encode_png
 from ladd_data.shards import plan as shard_plan
-from ladd_data.shards import writer as dataset_writer
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.plan import plan_shards
@@ -131,6 +131,27 @@ def test_records_come_back_and_bytes_do_not_depend_on_the_cuts(
                 assert_same(part, records.slice(first, first + rows))
                 first += rows
         assert first == count
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="only Linux lists a process's open files there")
+@pytest.mark.parametrize("edition", EDITIONS)
+def test_a_shard_that_has_all_its_records_is_no_open_file(tmp_path: Path, edition: Edition) -> None:
+    def count_open() -> int:
+        names = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+        return sum(name.startswith(f"{tmp_path}{os.sep}") for name in names)
+
+    (tmp_path / "data").mkdir()
+    layout, records = make_records(12, "float16", "stored")
+    plan = plan_shards(12, 300, 300)
+    writer = find_container(edition).open_writer(tmp_path, layout, plan)
+    most = 0
+    for row in range(12):
+        writer.add(records.slice(row, row + 1))
+        most = max(most, count_open())
+    paths = writer.close(MANIFEST)
+
+    assert (plan.shards, most <= 2, count_open()) == (12, True, 0)  # the one begun last, and one on its way to the disk
+    assert [writer.digest(index) for index in range(12)] == [sha256_file(tmp_path / path) for path in paths]
 
 
 @pytest.mark.parametrize("edition", EDITIONS)
@@ -383,15 +404,3 @@ numpy.save({str(tmp_path / "image.npy")!r}, batch['image'].flatten().flatten().f
 
     assert run_plainly(code, tmp_path).splitlines() == ["(3, 32, 32) 2 000005 (25, 3) ['ant', 'bee', 'cat']"] * 4
     assert np.array_equal(np.load(tmp_path / "image.npy").reshape(6, 3, 32, 32), ladd.load(labelled).arrays.images)
-
-
-@pytest.mark.parametrize("encoding", ["none", "float16", "q8", "q4", "topk", *JPEGS])
-@pytest.mark.parametrize("edition", OTHERS)
-def test_every_snippet_of_the_card_runs(encoded: MakeEncoded, encoding: str, edition: Edition, tmp_path: Path) -> None:
-    target = export(encoded(encoding), edition, tmp_path / "set")
-    *plain, ours = re.findall(r"```python\n(.*?)```", (target / "README.md").read_text(), re.DOTALL)
-    assert len(plain) == 2
-
-    code = "\n".join(plain).replace("PATH_OR_REPO", str(target)).replace("PATH", str(target))
-    run_plainly(code, tmp_path / "cache")
-    exec(compile(ours.replace("PATH", str(target)), "card", "exec"), {})

@@ -17,6 +17,7 @@ from making import make_distilled
 from plainly import run_plainly
 
 import ladd_data as ladd
+from ladd_data import label_writer
 from ladd_data.cli import main
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
@@ -26,7 +27,6 @@ from ladd_data.labeling.label import LabelPlan, Reports, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.labeling.store import GivenLabels, store_labels
 from ladd_data.manifest import Coding, Full, Mix, ViewSpec
-from ladd_data.shards import label_writer
 from ladd_data.shards.plan import ShardPlan
 
 MIX = Mix(count=4, flip=True, cutmix=True, mixup=True)

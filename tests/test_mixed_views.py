@@ -251,7 +251,7 @@ def test_the_box_of_cutmix_is_cut_off_at_the_border() -> None:
 
 
 def test_golden_views_of_a_swapped_partner_are_found_out(home: Path, tmp_path: Path) -> None:
-    from ladd_data.shards.writer import new_dataset
+    from ladd_data.writer import new_dataset
 
     dataset = ladd.load(home / "mixup")
     folder, manifest = dataset.folder, dataset.manifest

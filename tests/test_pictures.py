@@ -152,6 +152,7 @@ def test_jpeg_files_are_written_byte_for_byte_and_nothing_is_decoded(
     distilled = make_pictures(tmp_path / "files")
     with monkeypatch.context() as patch:
         patch.setattr(Image, "open", lambda *_, **__: pytest.fail("decoded"))
+        patch.setattr("ladd_data.card.write.draw_samples", lambda folder: None)  # the card shows a few of them
         manifest = convert(prepare(distilled, "x"), tmp_path / "set")
 
     written = [image for _, _, records in ladd.load(tmp_path / "set").folder.records() for image in records.images]
@@ -251,6 +252,29 @@ def test_a_file_that_breaks_off_is_named_and_nothing_is_left(
     with pytest.raises(ConvertError, match=words):
         convert(prepare(distilled, "x"), tmp_path / "out" / "set")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_files_read_together_are_those_read_one_by_one(tmp_path: Path) -> None:
+    pictures = open_pictures(make_jpegs(tmp_path, count=9))
+    pictures._bytes_each = 1  # so that the memory first taken is too small
+
+    joined = pictures.read_joined(range(2, 9))
+
+    files = [pictures.read(number) for number in range(2, 9)]
+    assert list(joined) == files and [bytes(view) for view in joined.views()] == files
+    assert list(joined[1:4]) == files[1:4] and len(joined[4:2]) == 0
+    assert (joined[-1], joined[1:4][1], joined[1:4].nbytes) == (files[-1], files[2], sum(map(len, files[1:4])))
+    with pytest.raises(IndexError):
+        joined[7]
+
+
+@pytest.mark.parametrize("ruin", [Path.unlink, lambda file: file.write_bytes(b""), lambda file: file.write_bytes(b"x")])
+def test_a_file_that_goes_while_others_are_read_is_named(tmp_path: Path, ruin: Callable[[Path], object]) -> None:
+    distilled = make_pictures(tmp_path / "files")
+    ruin(tmp_path / "files" / "4.jpg")
+
+    with pytest.raises(ConvertError, match=r"4\.jpg: (No such file|found a JPEG that breaks off)"):
+        convert(prepare(distilled, "x"), tmp_path / "set")
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
 from plainly import run_plainly
 
 import ladd_data as ladd
@@ -68,13 +66,3 @@ def test_pyarrow_reads_the_same_numbers(labelled: Path) -> None:
 
     stored = ladd.load(labelled).arrays.dense["dense_log_probs"]
     assert dense.dtype == np.float16 and np.array_equal(dense.reshape(6, 25, 3), stored)
-
-
-@pytest.mark.parametrize("name", ["unlabelled", "labelled", "paper"])
-def test_every_snippet_of_the_card_runs(request: pytest.FixtureRequest, name: str, tmp_path: Path) -> None:
-    directory: Path = request.getfixturevalue(name)
-    snippets = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.DOTALL)
-    assert len(snippets) == 2
-
-    run_plainly(snippets[0].replace("PATH_OR_REPO", str(directory)), tmp_path)
-    exec(compile(snippets[1].replace("PATH", str(directory)), "card", "exec"), {})

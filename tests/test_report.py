@@ -105,6 +105,16 @@ def test_the_trust_box_says_the_certificate_in_words(labelled: Path, tmp_path: P
     assert read_metadata(labelled).manifest.digest in page
 
 
+def test_the_top_shows_an_image_of_each_class_and_what_to_look_at(labelled: Path, tmp_path: Path) -> None:
+    page = html.unescape(report_of(labelled, tmp_path))
+
+    top = page[: page.index("Can you trust it?")]
+    assert re.findall(r'alt="([^"]*)"', top) == ["ant", "bee", "cat"]
+    assert re.search(r"Every check passed. Worth a look before you rely on it: [a-z, ]*licence\.", page)
+    agree = float(re.findall(r"([0-9.]+) % of views have the image's own class on top", page)[0])
+    assert f"hard one, {agree:g} % in all" in page and "by chance it would be 33.3 %" in page
+
+
 def test_a_large_dataset_is_sampled_and_says_so(
     labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,8 +213,9 @@ def test_in_a_browser_the_keyboard_reaches_every_view_and_a_view_shows_its_recta
         page.set_viewport_size({"width": 360, "height": 740})
         visit(page, tmp_path / "report.html", errors)
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        began = page.evaluate("[...document.querySelectorAll('#views button')].findIndex((b) => b.tabIndex === 0)")
         page.locator("button.thumb").first.focus()
-        for key in ("ArrowRight", "Enter", "ArrowRight", "ArrowDown"):
+        for key in ("ArrowRight", "Enter", "Home", "ArrowRight", "ArrowDown"):
             page.keyboard.press(key)
 
         focused = page.evaluate("[...document.activeElement.parentNode.children].indexOf(document.activeElement)")
@@ -222,6 +233,8 @@ def test_in_a_browser_the_keyboard_reaches_every_view_and_a_view_shows_its_recta
         dark = (page.evaluate(CONTRAST), page.evaluate("getComputedStyle(document.body).backgroundColor"))
 
     assert errors == []
+    sure = [view[1] for view in data["records"][0]["views"]]
+    assert sure[began] == max(sure)
     assert shown == data["boxes"][focused] and focused == 6
     assert first_name == data["names"][str(record["views"][6][2])]
     assert first_share == f"{100 * record['views'][6][3]:.1f} %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.loaders import blocks, streaming
 from ladd_data.loaders.block_order import BlockShuffle
-from ladd_data.loaders.picture_files import PictureDecoder, StoredPages
+from ladd_data.loaders.picture_files import PictureDecoder, StoredPngs
 from ladd_data.loaders.remote import Patience, SourceError, open_source
 from ladd_data.loaders.streaming import StreamingLoader
 from ladd_data.manifest import Boxes
@@ -189,21 +190,21 @@ def test_memory_holds_a_few_blocks_whatever_the_number(
     many: Path, edition: Edition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []
-    hold = streaming._Pass.hold
+    take = streaming._Pass.take
 
-    def watch(self: Any, index: Any) -> Any:
-        parts = hold(self, index)
-        held.append(len(self._held) + (self._coming is not None))
-        return parts
+    def watch(self: Any, step: int) -> Any:
+        held.append(len(self._filling._drafts))
+        return take(self, step)
 
-    monkeypatch.setattr(streaming._Pass, "hold", watch)
+    monkeypatch.setattr(streaming._Pass, "take", watch)
     loader = ladd.stream(many / edition, 2, shuffle=True, window=2)
 
     for _ in range(2):
-        list(loader)
+        for _ in loader:
+            pass
 
-    assert 2 <= max(held) <= 4
-    assert len(loader._memory._kept) <= 5
+    assert 2 <= max(held) <= 2 * 4  # records of 4 blocks at most, of 4 records, in batches of 2
+    assert len(loader._buffers["image"]._kept) <= 10
 
 
 def test_nothing_stays_of_a_pass_that_is_left(many: Path) -> None:
@@ -430,6 +431,23 @@ def test_a_file_that_changes_between_epochs_is_verified_again(many: Path, tmp_pa
         list(loader)
 
 
+@pytest.mark.parametrize("harm", ["cut", "gone"])
+def test_a_shard_that_is_harmed_while_it_is_streamed_is_a_named_error(many: Path, tmp_path: Path, harm: str) -> None:
+    path = Path(shutil.copytree(many / "parquet", tmp_path / "set"))
+    batches = iter(ladd.stream(path, 2))
+    next(batches)
+    for shard in (path / "data").iterdir():
+        if harm == "cut":
+            os.truncate(shard, 20)
+        else:
+            shard.unlink()
+
+    with pytest.raises(ladd.LaddError, match=r"data/train-0000\d-of") as caught:
+        list(batches)
+
+    assert isinstance(caught.value, ladd.DatasetError | SourceError)
+
+
 # Pictures
 
 
@@ -446,11 +464,19 @@ def test_stored_pngs_are_unpacked_without_a_decoder(
     decoder = PictureDecoder(shape, png=True)
     monkeypatch.setattr(decoder, "_decode", None)
 
-    for taken in (files, StoredPages(shape).take_page(files)):
-        out = np.zeros((4, shape[1], shape[2], shape[0]), np.uint8)
-        decoder.fill(taken, out)
-        assert np.array_equal(out.transpose(0, 3, 1, 2), pixels)
+    out = np.zeros((4, shape[1], shape[2], shape[0]), np.uint8)
+    decoder.fill(files, out)
     decoder.close()
+    assert np.array_equal(out.transpose(0, 3, 1, 2), pixels)
+
+    stored = StoredPngs(shape).find_all(np.frombuffer(page, np.uint8).reshape(4, size))
+    assert stored is not None
+    together, alone, planes = np.zeros_like(out), np.zeros_like(out), np.zeros_like(pixels)
+    stored.copy(slice(0, 4), together)
+    for row in range(4):
+        stored.copy(row, alone[row])
+    stored.copy(slice(0, 4), planes.transpose(0, 2, 3, 1))
+    assert np.array_equal(together, out) and np.array_equal(alone, out) and np.array_equal(planes, pixels)
 
 
 def test_pngs_that_are_stored_otherwise_go_to_the_decoder() -> None:
@@ -464,9 +490,10 @@ def test_pngs_that_are_stored_otherwise_go_to_the_decoder() -> None:
 
     decoder.fill([plain, encode_png(pixels[1], "small"), plain], out)
     assert np.array_equal(out[1].transpose(2, 0, 1), pixels[1])
-    for files in ([plain, bytes(filtered)], StoredPages(shape).take_page([memoryview(plain), memoryview(filtered)])):
-        with pytest.raises(ValueError, match="damaged PNG"):
-            decoder.fill(files, out[:2])
+    table = np.frombuffer(plain + bytes(filtered), np.uint8).reshape(2, -1)
+    assert StoredPngs(shape).find_all(table[:1]) is not None and StoredPngs(shape).find_all(table) is None
+    with pytest.raises(ValueError, match="damaged PNG"):
+        decoder.fill([plain, bytes(filtered)], out[:2])
     decoder.close()
 
 

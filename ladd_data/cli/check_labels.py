@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, LabelSetName, choose_device, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, LabelSetName, Source, choose_device, print_json, progress_bar
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ SAMPLE = 256
 
 
 def check_labels(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The labelled dataset.")],
+    directory: Source,
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file that the manifest names; each one, where several do.")
     ],
@@ -57,14 +57,14 @@ def check_labels(
             on_progress=on_progress,
         )
     if json:
-        print_json({"path": str(directory), "labelers": [str(path) for path in labeler], **result.as_dict()})
+        print_json({"path": directory, "labelers": [str(path) for path in labeler], **result.as_dict()})
     else:
         _report(directory, result)
     if not result.agrees:
         raise typer.Exit(1)
 
 
-def _report(directory: Path, result: LabelCheck) -> None:
+def _report(directory: str, result: LabelCheck) -> None:
     for shard in result.shards:
         beyond = f"; {shard.beyond} records beyond the tolerance" if shard.beyond else ""
         verdict = "" if shard.agrees else "DIFFERS: "

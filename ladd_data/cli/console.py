@@ -16,6 +16,14 @@ from ladd_data.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIR",
+        help="The dataset: a folder; or one of the Hub, user/repo or hf://datasets/user/repo@revision.",
+    ),
+]
+"""Every command that reads a dataset takes it so: `remote.find_folder` says which of them it is."""
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
 LabelSetName = Annotated[
     str | None, typer.Option("--labels", help="A label set of the dataset, in place of the labels in its records.")

@@ -68,12 +68,13 @@ def demo(
     for number, (recipe, report) in enumerate(runs.items(), 6):
         _step(f"{number}. Train {seeds} students: {recipe}")
         _run(f"ladd train {_q(labelled)} --recipe {recipe} {STUDENT} --seeds {seeds} -o {_q(report)}")
-    _step("8. What it costs, and a picture")
+    _step("8. What it costs, a picture, and a report to open in a browser")
     _run(f"ladd info {_q(labelled)}")
     _run(f"ladd view {_q(labelled)} -o {_q(out / 'picture.png')}")
+    _run(f"ladd view {_q(labelled)} -o {_q(out / 'report.html')}")
     table = _table({name: json.loads(path.read_text()) for name, path in runs.items()})
     (out / "results.md").write_text(table + "\n", encoding="utf-8")
-    _step(f"Done in {time.perf_counter() - began:.0f} s; everything is in {out}")
+    _step(f"Done in {time.perf_counter() - began:.0f} s; everything is in {out}; open {out / 'report.html'}")
     typer.echo(table)
 
 

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, print_json, progress_bar
+from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, Source, print_json, progress_bar
 from ladd_data.types import Edition
 
 
 def export(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset, of any edition.")],
+    directory: Source,
     to: Annotated[
         Edition,
         typer.Option(help="parquet: for the Hub; webdataset: tar, for streaming; arrow: raw, memory-mapped."),

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from ladd_data.cli.console import AsJson, LabelSetName, print_json
+from ladd_data.cli.console import AsJson, LabelSetName, Source, print_json
 
 if TYPE_CHECKING:
     from ladd_data.ledger import Counted, Ledger
     from ladd_data.manifest import Coding, Images, Manifest
+    from ladd_data.shards.folder import Folder
 
 
 def info(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset.")],
+    directory: Source,
     labels: LabelSetName = None,
     json: AsJson = False,
 ) -> None:
-    """Print what a dataset is and its ledger: bytes of images and labels, and labeling FLOPs."""
+    """Print what a dataset is and its ledger: bytes of images and labels, and labeling FLOPs.
+
+    Of a dataset on the Hub only meta/ and the card are downloaded: the ledger has its raw bytes and those of its files.
+    """
     from ladd_data.errors import DatasetError
     from ladd_data.ledger import count_ledger
+    from ladd_data.remote import fetch_metadata, find_repo
     from ladd_data.shards.joined import read_joined
     from ladd_data.shards.label_sets import list_sets
 
-    folder = read_joined(directory, labels)
+    if named := find_repo(directory):
+        _print_remote(directory, fetch_metadata(*named), json)
+        return
+    folder = read_joined(Path(directory), labels)
     if problems := folder.check(verify=False):
         raise DatasetError(problems)
-    others = [name for name in list_sets(directory) if name != labels]
+    others = [name for name in list_sets(Path(directory)) if name != labels]
     ledger = count_ledger(folder)
     if json:
         document = {"manifest": folder.manifest.model_dump(mode="json"), "ledger": ledger.as_dict()}
@@ -38,6 +46,23 @@ def info(
     if others:
         typer.echo(f"{'sets':8} {', '.join(others)}: further label sets, see ladd labels")
     _print_ledger(ledger, folder.manifest)
+
+
+def _print_remote(name: str, folder: Folder, as_json: bool) -> None:
+    from ladd_data.ledger import count_raw
+
+    manifest, raw = folder.manifest, count_raw(folder)
+    size = sum(shard.bytes for shard in folder.shards)
+    if as_json:
+        shards = {"count": len(folder.shards), "bytes": size}
+        print_json({"manifest": manifest.model_dump(mode="json"), "ledger": {"raw": raw.as_dict()}, "shards": shards})
+        return
+    _print_facts(manifest)
+    typer.echo(f"\nraw bytes: images {raw.images:,}, dense labels {raw.dense_labels:,} ({raw.overhead:.2%})")
+    many = "1 shard" if len(folder.shards) == 1 else f"{len(folder.shards)} shards"
+    typer.echo(
+        f"on the Hub: {many}, {size:,} bytes, none of them downloaded; for the whole ledger: ladd pull {name} DIR"
+    )
 
 
 def _print_facts(manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from ladd_data.cli.codings import choose_coding
-from ladd_data.cli.console import AsJson, Device, Overwrite, choose_device, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, print_json, progress_bar
 from ladd_data.errors import LaddError, UsageError, nearest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def label(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to label.")],
+    directory: Source,
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
     ],
@@ -165,10 +165,14 @@ def _parse_bytes(text: str | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def _choose_target(directory: Path, out: Path | None, name: str | None) -> Path:
+def _choose_target(directory: str, out: Path | None, name: str | None) -> Path:
+    from ladd_data.remote import find_repo
+
     if (out is None) == (not name):
         raise UsageError("say where the labels go: -o FOLDER, a labelled copy, or --as NAME, a label set of DIR.")
-    return directory / "labels" / str(name) if out is None else out
+    if name and find_repo(directory):
+        raise UsageError(f'--as writes into a folder of yours: get it first, "ladd pull {directory} DIR".')
+    return Path(directory) / "labels" / str(name) if out is None else out
 
 
 def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool, mix: str | None) -> ViewSpec:

@@ -22,10 +22,10 @@ def labels(
 
     "ladd label DIR --as NAME" adds a set, ladd.load(DIR, labels="NAME") opens the dataset with it.
     """
+    from ladd_data.label_writer import remove_set
     from ladd_data.shards.folder import read_metadata
     from ladd_data.shards.joined import open_label_set
     from ladd_data.shards.label_sets import list_sets
-    from ladd_data.shards.label_writer import remove_set
 
     folder = read_metadata(directory)
     if remove is not None:

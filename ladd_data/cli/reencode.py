@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from ladd_data.cli.codings import choose_coding, print_labels
-from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, progress_bar
+from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, Source, progress_bar
 from ladd_data.errors import UsageError
 
 
 def reencode(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A dataset with float32 labels.")],
+    directory: Source,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
     profile: Annotated[str | None, typer.Option(help="default, paper or compact.")] = None,
     encoding: Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, LabelSetName, choose_device, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, LabelSetName, Source, choose_device, print_json, progress_bar
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to train on.")],
+    directory: Source,
     val: Annotated[str, typer.Option(help="Real test images: digits:test, a folder, an .npz, datasets:NAME:SPLIT.")],
     model: Annotated[
         str, typer.Option(help="As --arch of ladd train-labeler, module:factory excepted.")

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, print_json
+from ladd_data.cli.console import AsJson, Source, print_json
 from ladd_data.types import Level
 
 
 def validate(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset to check.")],
+    directory: Source,
     level: Annotated[
         Level, typer.Option(help="metadata: meta/ and card; structure: + checksums; full: + every record.")
     ] = "full",
     json: AsJson = False,
 ) -> None:
     """Check a dataset; exit code 1 if anything is wrong."""
+    from ladd_data.remote import find_folder
     from ladd_data.validation import validate as check
 
-    report = check(directory, level)
+    folder, _ = find_folder(directory)
+    report = check(folder, level)
     if json:
         print_json(
             {
-                "path": str(directory),
+                "path": directory,
                 "level": level,
                 "valid": report.valid,
                 "records": report.records,

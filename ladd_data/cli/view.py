@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from ladd_data.cli.console import LabelSetName
+from ladd_data.cli.console import LabelSetName, Source
 from ladd_data.errors import UsageError
 
 
 def view(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset.")],
+    directory: Source,
     out: Annotated[
         Path, typer.Option("-o", "--out", help="The file to write: report.html, or picture.png for papers and cards.")
     ],
@@ -27,9 +27,10 @@ def view(
     """
     kind = out.suffix.lower()
     if kind in (".html", ".htm"):
+        from ladd_data.remote import find_folder
         from ladd_data.report.page import write_report
 
-        written = write_report(directory, out, labels)
+        written = write_report(find_folder(directory, labels=labels)[0], out, labels)
         some = "all" if written.shown == written.images else f"{written.shown} of {written.images}"
         typer.echo(f"wrote {out} ({some} images, {out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return

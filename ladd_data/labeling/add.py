@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from ladd_data.dataset import Dataset
+from ladd_data.label_writer import LabelShardWriter, new_set_folder, place_of_set, plan_labels, state_set
 from ladd_data.labeling.label import LabelRun, Reports
 from ladd_data.labeling.pipeline import LabelPipeline
 from ladd_data.labeling.plan import LabelPlan
@@ -14,7 +15,6 @@ from ladd_data.labeling.team import Ranks
 from ladd_data.manifest import Manifest
 from ladd_data.manifest_json import dump_label_set
 from ladd_data.shards.label_sets import STATEMENT
-from ladd_data.shards.label_writer import LabelShardWriter, new_set_folder, place_of_set, plan_labels, state_set
 from ladd_data.shards.plan import ShardPlan
 
 

@@ -22,7 +22,7 @@ from ladd_data.recipe import Recipe
 from ladd_data.shards.folder import Shard
 from ladd_data.shards.layout import Layout, Records, pick
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.writer import write_shard
+from ladd_data.writer import write_shard
 
 
 def describe_labels(

@@ -34,7 +34,7 @@ from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.folder import Shard
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.writer import make_parts, plan_dataset, seal_folder
+from ladd_data.writer import make_parts, plan_dataset, seal_folder
 
 
 @dataclass(frozen=True, slots=True)

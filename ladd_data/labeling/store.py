@@ -14,9 +14,9 @@ from ladd_data.dataset import Dataset
 from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.encodings.coding import column_types, decode_probs, encode_log_probs, log_softmax
 from ladd_data.errors import LabelError
+from ladd_data.label_writer import new_label_set
 from ladd_data.manifest import Coding, GoldenView, Labeler, Labels, LabelSet, ViewSpec, count_views
 from ladd_data.recipe import Recipe
-from ladd_data.shards.label_writer import new_label_set
 from ladd_data.shards.layout import view_columns
 from ladd_data.types import F32, F64, Columns
 from ladd_data.views.checks import check_places

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,10 @@ import pyarrow.parquet as pq
 
 from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_place
 from ladd_data.loaders.batches import KEPT
-from ladd_data.loaders.buffers import Buffers
-from ladd_data.loaders.picture_files import FileBytes, StoredPages
-from ladd_data.loaders.remote import LocalSource, Source, SourceError
-from ladd_data.loaders.shard_files import Window, check_digest, fetch, open_end
+from ladd_data.loaders.buffers import Buffers, Scratch
+from ladd_data.loaders.picture_files import FileBytes, PixelRows, StoredPngs, StoredRows
+from ladd_data.loaders.remote import LocalSource, Source
+from ladd_data.loaders.shard_files import FetchedWindow, FileWindow, Window, check_digest, fetch, open_end
 from ladd_data.manifest import Boxes
 from ladd_data.png import decode_png
 from ladd_data.shards.container import ShardError, clause_of, place_of
@@ -33,7 +33,7 @@ from ladd_data.shards.layout import pick
 from ladd_data.shards.limits import Page, RowGroup, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
 from ladd_data.shards.tables import from_array, refuse_nulls
-from ladd_data.types import I64, U8, Columns
+from ladd_data.types import I64, Columns
 from ladd_data.views.geometry import lies_inside
 
 try:
@@ -55,15 +55,14 @@ class Block:
     """Some records in a row.
 
     shard: where they are from; row: the first one's place there; first: its number in the dataset.
-    images: PNG or JPEG files, or rows of pixels, uint8 [height, width * channels]; or pixels, where the container
-    holds them. labels: int64 [records]; columns: the label columns that batches need.
+    labels: int64 [records]; columns: the label columns that batches need. Their pictures are handed on one page
+    after the other (`Sink`), not kept.
     """
 
     shard: Shard
     row: int
     first: int
     ids: pa.Array | list[str]
-    images: Sequence[FileBytes | U8] | PixelImages
     labels: I64
     columns: Columns
 
@@ -84,6 +83,12 @@ class Block:
         return DatasetError([Problem("LADD-024", where, found, "the image it was", _AGAIN, place, name)])
 
 
+Pictures = StoredRows | PixelRows | list[FileBytes]
+"""Some images in a row."""
+Sink = Callable[[Block], Callable[[int, Pictures], None]]
+"""Takes a block's labels, and returns what takes its pictures: (row of the first, pictures), valid during the call."""
+
+
 class ShardBlocks(ABC):
     """The blocks of one shard, which has been checked as far as it can be without reading them."""
 
@@ -94,8 +99,8 @@ class ShardBlocks(ABC):
         self._starts: list[int] = []
         """First row of each block; set by subclasses."""
 
-    def find(self, record: int) -> Block:
-        """Return the block that holds a record of this shard.
+    def read(self, record: int, sink: Sink) -> Block:
+        """Read the block that holds a record of this shard, and return it when the sink has had all of it.
 
         Raises:
             DatasetError: it is damaged; names file and record.
@@ -104,43 +109,43 @@ class ShardBlocks(ABC):
         number = bisect_right(self._starts, record - self._first) - 1
         row = self._starts[number]
         try:
-            block = self._read(number)
+            return self._read(number, sink)
         except ValueError as error:
             place = place_of(error, row)
             where = say_place(self._shard.path, *place)
             problem = Problem(clause_of(error), where, str(error), "readable records", _AGAIN, *place)
             raise DatasetError([problem]) from error
-        _check_boxes(self._folder, block)
-        return block
 
     def close(self) -> None:  # noqa: B027, nothing is open unless a subclass says so
         """Let go of what is open; blocks that were read stay as they are."""
 
     @abstractmethod
-    def _read(self, number: int) -> Block:
-        """Return a block; raises ValueError for what is damaged."""
+    def _read(self, number: int, sink: Sink) -> Block:
+        """Read a block; raises ValueError for what is damaged."""
 
-    def _block(self, number: int, ids: Any, images: Any, labels: I64, columns: Columns) -> Block:
+    def _block(self, number: int, ids: Any, labels: I64, columns: Columns) -> Block:
         row = self._starts[number]
-        return Block(self._shard, row, self._first + row, ids, images, labels, pick(columns, _WANTED))
+        block = Block(self._shard, row, self._first + row, ids, labels, pick(columns, _WANTED))
+        _check_boxes(self._folder, block)
+        return block
 
 
 class ParquetBlocks(ShardBlocks):
     """The row groups of a Parquet shard, fetched one by one."""
 
-    def __init__(self, source: Source, folder: Folder, index: int, buffers: Buffers, verified: set[Any]) -> None:
+    def __init__(self, source: Source, folder: Folder, index: int, memory: Memory, verified: set[Any]) -> None:
         """Read the footer.
 
         Args:
             source: where the shard is.
             folder: the dataset.
             index: the shard's number.
-            buffers: memory for row groups, by the byte.
+            memory: to read into.
             verified: row groups of files that have not changed since their pages were compared; added to.
         """
         super().__init__(folder, index)
-        self._source, self._buffers, self._verified = source, buffers, verified
-        self._stored = StoredPages(folder.layout.shape)
+        self._source, self._memory, self._verified = source, memory, verified
+        self._stored = StoredPngs(folder.layout.shape)
         shard = self._shard
         with open_end(source, shard) as path:
             _raise(check_footer_at(folder, index, path))
@@ -149,29 +154,45 @@ class ParquetBlocks(ShardBlocks):
         sizes = [group.rows for group in self._groups]
         self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
 
-    def _read(self, number: int) -> Block:
-        group, key = self._groups[number], self._key(number)
-        window = self._new_window(group)
-        images: list[FileBytes | U8] = []
-        fresh = key is None or key not in self._verified
-        for chunk in group.chunks:
-            where, is_image = f"row group {number}, column {chunk.path}", chunk.path == "image.bytes"
-            for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
-                if not is_image:  # arrow compares these
-                    continue
-                content = window.part(page.start, page.size)
-                if fresh and (found := crc32(content)) != page.crc:  # now, while they are in the processor's cache
-                    raise self._blame(number, len(images), page, content, found)
-                images += self._stored.take_page(read_files(content, page.values))
-        ids, labels, columns = self._read_labels(window, number, group, verify=fresh)
-        if key is not None:
+    def _read(self, number: int, sink: Sink) -> Block:
+        group = self._groups[number]
+        if not isinstance(self._source, LocalSource):
+            return self._read_from(self._fetch(group), number, sink, verify=True)
+        window = FileWindow(self._source.path, self._shard, self._memory.scratch)
+        try:
+            key = self._index, number, *window.stamp()
+            block = self._read_from(window, number, sink, verify=key not in self._verified)
             self._verified.add(key)
-        return self._block(number, ids, images, labels, columns)
+            return block
+        finally:
+            window.end()
 
-    def _new_window(self, group: RowGroup) -> Window:
+    def _read_from(self, window: Window, number: int, sink: Sink, *, verify: bool) -> Block:
+        group, row = self._groups[number], 0
+        block = self._block(number, *self._read_labels(window, number, group, verify=verify))
+        put = sink(block)
+        for chunk in group.chunks:
+            if chunk.path != "image.bytes":
+                continue
+            for page in walk_pages(f"row group {number}, column {chunk.path}", window.peek, chunk, self._shard.bytes):
+                content = window.part(page.start, page.size)
+                if verify and (found := crc32(content)) != page.crc:  # now, while they are in the processor's cache
+                    raise self._blame(block, row, page, content, found)
+                put(row, self._find_pictures(content, page.values))
+                row += page.values
+        return block
+
+    def _find_pictures(self, content: memoryview, count: int) -> Pictures:
+        files = read_files(content, count)
+        if isinstance(files, list):
+            return list(files)
+        stored = self._stored.find_all(files) if self._folder.layout.png else None
+        return [file.data for file in files] if stored is None else stored
+
+    def _fetch(self, group: RowGroup) -> Window:
         start, stop = group.span
-        memory = self._buffers.lend(-(-(stop - start) // _ROUND) * _ROUND)
-        return Window(self._source, self._shard, start, memory.data[: stop - start])
+        memory = self._memory.groups.lend(-(-(stop - start) // _ROUND) * _ROUND)
+        return FetchedWindow(self._source, self._shard, start, memory.data[: stop - start])
 
     def _read_labels(
         self, window: Window, number: int, group: RowGroup, *, verify: bool
@@ -182,9 +203,7 @@ class ParquetBlocks(ShardBlocks):
         names = ["label", "id", *wanted]
         where = f"row group {number} (rows {self._starts[number]} .. {self._starts[number] + group.rows - 1})"
         try:
-            with pq.ParquetFile(
-                pa.PythonFile(window, mode="r"), metadata=self._metadata, page_checksum_verification=verify
-            ) as file:
+            with pq.ParquetFile(window.source(), metadata=self._metadata, page_checksum_verification=verify) as file:
                 table = file.read_row_group(number, columns=names, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             text = " ".join(str(error).split())
@@ -195,11 +214,11 @@ class ParquetBlocks(ShardBlocks):
         dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in wanted.items()}
         return columns["id"], from_array(columns["label"], (), "int64"), dense
 
-    def _blame(self, number: int, row: int, page: Page, content: memoryview, found: int) -> ShardError:
+    def _blame(self, block: Block, row: int, page: Page, content: memoryview, found: int) -> ShardError:
         """Return the error of a damaged page of images; names the record where its own checksums tell."""
-        text = f"crc32 {found:08x} of the page of images of rows"
-        first = self._starts[number] + row
-        text = f"{text} {first} .. {first + page.values - 1}, whose header states {page.crc:08x}"
+        first = block.row + row
+        text = f"crc32 {found:08x} of the page of images of rows {first} .. {first + page.values - 1}, "
+        text += f"whose header states {page.crc:08x}"
         try:
             files = read_files(content, page.values)
         except ValueError:
@@ -208,36 +227,23 @@ class ParquetBlocks(ShardBlocks):
             try:
                 decode_png(bytes(file), *self._folder.layout.shape)
             except ValueError as error:
-                return ShardError("LADD-003", f"{text} ({error})", row + place, self._name(number, row + place))
+                return ShardError("LADD-003", f"{text} ({error})", row + place, block.name(row + place))
         return ShardError("LADD-003", text)
-
-    def _name(self, number: int, row: int) -> str | None:
-        """Return the id of a record of a damaged row group, if that can still be read."""
-        try:
-            window = self._new_window(self._groups[number])
-            ids = self._read_labels(window, number, self._groups[number], verify=True)[0]
-            return str(ids[row].as_py())
-        except (ValueError, SourceError):
-            return None
-
-    def _key(self, number: int) -> Any:
-        """Return what a row group is remembered by; None for what is fetched anew each time."""
-        if not isinstance(self._source, LocalSource):
-            return None
-        stat = (self._source.path / self._shard.path).stat()
-        return self._index, number, stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 class FileBlocks(ShardBlocks):
     """The blocks of a tar or Arrow shard, read from a file that has been compared with its SHA-256."""
 
-    def __init__(self, source: Source, folder: Folder, index: int) -> None:
-        """Verify the file; from afar, fetch it first."""
+    def __init__(self, source: Source, folder: Folder, index: int, verified: set[Any]) -> None:
+        """Verify the file, unless it has not changed since it was; from afar, fetch it first."""
         super().__init__(folder, index)
         self._file: Any = None
         if isinstance(source, LocalSource):
             self._path = source.path / self._shard.path
-            _raise(check_shard(folder, index, verify=True))
+            stat = self._path.stat()
+            key = ("sha256", index, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            _raise(check_shard(folder, index, verify=key not in verified))
+            verified.add(key)
         else:
             self._file = fetch(source, self._shard)
             self._path = Path(f"/dev/fd/{self._file.fileno()}")
@@ -259,13 +265,23 @@ class FileBlocks(ShardBlocks):
         if self._file is not None:
             self._file.close()
 
-    def _read(self, number: int) -> Block:
+    def _read(self, number: int, sink: Sink) -> Block:
         records = next(self._folder.container.read_records(self._path, self._folder.layout, [number]))
-        return self._block(number, records.ids, records.images, records.labels, records.dense)
+        block, images = self._block(number, records.ids, records.labels, records.dense), records.images
+        sink(block)(0, PixelRows(images.pixels) if isinstance(images, PixelImages) else list(images))
+        return block
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What one reader at a time reads into: `scratch` for pages of local files, `groups` for row groups from afar."""
+
+    scratch: Scratch
+    groups: Buffers
 
 
 def open_blocks(
-    source: Source, folder: Folder, index: int, verify: Verify, buffers: Buffers, verified: set[Any]
+    source: Source, folder: Folder, index: int, verify: Verify, memory: Memory, verified: set[Any]
 ) -> ShardBlocks:
     """Return the blocks of a shard (`ParquetBlocks`, `FileBlocks`).
 
@@ -279,12 +295,12 @@ def open_blocks(
         found, expected = f"{size} bytes (cut short, or another file)", f"{shard.bytes}, as {SHARDS_PATH} says"
         raise DatasetError([Problem("LADD-003", shard.path, found, expected, _AGAIN)])
     if folder.edition != "parquet":
-        return FileBlocks(source, folder, index)
+        return FileBlocks(source, folder, index, verified)
     key = ("sha256", index)
     if verify == "shards" and key not in verified:
         check_digest(source, shard, None)
         verified.add(key)
-    return ParquetBlocks(source, folder, index, buffers, verified)
+    return ParquetBlocks(source, folder, index, memory, verified)
 
 
 def check_verify(verify: str) -> None:

@@ -35,14 +35,17 @@ from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.schedule import Schedule, Slots
 from ladd_data.manifest import MANIFEST_PATH, Manifest
-from ladd_data.shards.folder import Folder, Shard, open_folder
+from ladd_data.shards.folder import Folder, open_folder
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import Records, pick
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import I64, U8, Array, Batch
+from ladd_data.writer import new_dataset
 
 _JOINED_BYTES = 64 * 2**20
 """A column up to this size is copied into memory when the entry is opened; a larger one stays mapped."""
+
+_CHECKED_BYTES = 2**19
+"""Of rows that are copied and then compared at a time: they are in the processor's cache still."""
 
 
 class Source(Protocol):
@@ -52,8 +55,8 @@ class Source(Protocol):
     def manifest(self) -> Manifest:
         """What it says of itself."""
 
-    def decoded(self) -> Iterator[tuple[Shard, int, Records, U8]]:
-        """Yield (shard, first record's number, records, pixels), verified, a row group at a time."""
+    def unpacked(self) -> Iterator[tuple[int, Records, U8]]:
+        """Yield (first record's number, records, pixels), verified, a row group at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,25 +118,29 @@ class CachedLoader(Loader):
 
     def gather(self, slots: Slots) -> Batch:
         """Return the batch of a step; rows are compared with their hashes when they are first read."""
-        arrays = {}
+        index, arrays = slots.index, {}
         for name, column in self._columns.items():
-            arrays[name] = self._buffers[name].lend(len(slots.index))
-            column.gather(slots.index, arrays[name])
+            arrays[name] = self._buffers[name].lend(len(index))
+            checked = self._left and name in self._cached.rows
+            step = max(1, _CHECKED_BYTES // arrays[name][:1].nbytes) if checked else len(index)
+            for at in range(0, len(index), step):
+                part = slice(at, at + step)
+                column.gather(index[part], arrays[name][part])
+                if checked:
+                    self._check(name, index[part], arrays[name][part])
         if self._left:
-            self._check(slots.index, arrays)
+            self._unseen[index] = False
+            self._left = int(self._unseen.sum())
         tensors = to_tensors(arrays, self._make.device, copy=False)
         return self._make.make(slots, tensors.pop("image"), tensors.pop("label"), tensors)
 
-    def _check(self, index: I64, arrays: dict[str, Array]) -> None:
+    def _check(self, name: str, index: I64, rows: Array) -> None:
         """Compare rows that are read for the first time with their hashes."""
+        hashes = self._cached.hashes[:, self._cached.rows.index(name)]
         for place in np.flatnonzero(self._unseen[index]).tolist():
             number = int(index[place])
-            for column, name in enumerate(self._cached.rows):
-                found, expected = hash_row(arrays[name][place]), int(self._cached.hashes[number, column])
-                if found != expected:
-                    raise DatasetError([_blame(self._cached.folder, number, name, found, expected)])
-        self._unseen[index] = False
-        self._left = int(self._unseen.sum())
+            if (found := hash_row(rows[place])) != (expected := int(hashes[number])):
+                raise DatasetError([_blame(self._cached.folder, number, name, found, expected)])
 
 
 def _decode_early(cached: Cached, make: BatchMaker) -> dict[str, Column]:
@@ -189,7 +196,7 @@ def _make(partial: Path, source: Source, folder: Folder) -> None:
     states: dict[str, xxhash.xxh3_128] = {}
     sizes: dict[str, int] = {}
     with new_dataset(partial / DATASET, manifest.classes, folder.layout, count, edition="arrow") as writer:
-        for _, _, records, pixels in source.decoded():
+        for _, records, pixels in source.unpacked():
             writer.add(records, pixels)
             for name, values in _kept(records, pixels).items():
                 flat = np.ascontiguousarray(values).reshape(len(records), -1)

@@ -48,82 +48,103 @@ class PictureDecoder:
     def __init__(self, shape: tuple[int, int, int], *, png: bool) -> None:
         """Decode images of `shape` (channels, height, width): PNG files, or JPEG files."""
         self._shape, self._decode = shape, decode_png if png else decode_jpeg
-        self._stored: _StoredLayout | None = None
-        self._png = png
+        self._stored = StoredPngs(shape) if png else None
         self._pool = ThreadPoolExecutor(THREADS, "ladd-decode")
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(cancel_futures=True)
 
-    def fill(self, files: Sequence[FileBytes | U8], out: U8) -> None:
-        """Write pixels into `out`, uint8 [files, height, width, channels].
+    def fill(self, files: Sequence[FileBytes], out: U8, places: Sequence[int] | None = None) -> None:
+        """Write pixels into `out`, uint8 [images, height, width, channels].
 
         Args:
-            files: what to decode; or rows of pixels (`StoredPages`), uint8 [height, width * channels], to copy.
+            files: what to decode.
             out: where to.
+            places: in `out`, of each file; without them, from the first one on.
 
         Raises:
             PictureError: the first file that is damaged, or of another kind, size or colour type.
         """
-        rows = out.reshape(len(files), self._shape[1], -1)
-        others = [place for place, file in enumerate(files) if not self._copy(file, rows[place])]
+        targets = range(len(files)) if places is None else places
+        others = []
+        for number, file in enumerate(files):
+            stored = self._stored.find(file) if self._stored else None
+            if stored is None:
+                others.append(number)
+            else:
+                stored.copy(0, out[targets[number]])
         parts = [others[start::THREADS] for start in range(min(THREADS, len(others)))]
         if len(parts) == 1:
-            return self._decode_some(files, parts[0], out)
-        for job in [self._pool.submit(self._decode_some, files, part, out) for part in parts]:
+            return self._decode_some(files, parts[0], out, targets)
+        for job in [self._pool.submit(self._decode_some, files, part, out, targets) for part in parts]:
             job.result()
         return None
 
-    def _copy(self, file: FileBytes | U8, rows: U8) -> bool:
-        """Copy rows, or a stored PNG's rows; False for any other file."""
-        if isinstance(file, np.ndarray):
-            rows[:] = file
-            return True
-        if not self._png:
-            return False
-        if self._stored is None or len(file) != self._stored.size:
-            self._stored = _find_layout(bytes(file), self._shape) or self._stored
-        return self._stored is not None and self._stored.copy(file, rows)
-
-    def _decode_some(self, files: Sequence[FileBytes | U8], places: Sequence[int], out: U8) -> None:
-        for place in places:
+    def _decode_some(self, files: Sequence[FileBytes], numbers: Sequence[int], out: U8, targets: Sequence[int]) -> None:
+        for number in numbers:
             try:
-                pixels = self._decode(bytes(files[place]), *self._shape)
+                pixels = self._decode(bytes(files[number]), *self._shape)
             except ValueError as error:
-                raise PictureError(place, str(error)) from error
-            out[place] = pixels.transpose(1, 2, 0)
+                raise PictureError(number, str(error)) from error
+            out[targets[number]] = pixels.transpose(1, 2, 0)
 
 
-class StoredPages:
-    """Looks at the stored PNGs of a page together, so that nothing is left to do for each but to copy it."""
+class StoredPngs:
+    """Finds out whether files are stored PNGs of one size, many at a time."""
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         """Expect images of `shape` (channels, height, width)."""
         self._shape = shape
         self._layout: _StoredLayout | None = None
 
-    def take_page(self, files: list[memoryview]) -> Sequence[FileBytes | U8]:
-        """Return the pixels of files that lie one behind the other at equal distances, as rows; else the files.
+    def find(self, file: FileBytes) -> StoredRows | None:
+        """Return one file's pixels; None if it is no stored PNG of this shape."""
+        return self.find_all(np.frombuffer(file, np.uint8)[None])
 
-        Rows are parts of the same memory: uint8 [height, width * channels]. Images of more than 64 KB, which deflate
-        stores in several blocks, stay files.
-        """
-        if len(files) < 2 or len({len(file) for file in files}) > 1:
-            return files
-        if self._layout is None or self._layout.size != len(files[0]):
-            self._layout = _find_layout(bytes(files[0]), self._shape) or self._layout
+    def find_all(self, table: U8) -> StoredRows | None:
+        """Return the pixels of files, uint8 [files, bytes]; None if one is no stored PNG of this shape."""
+        if self._layout is None or self._layout.size != table.shape[1]:
+            self._layout = _find_layout(table[0].tobytes(), self._shape) or self._layout
         layout = self._layout
-        if layout is None or layout.size != len(files[0]) or len(layout.runs) != 1 or layout.parts:
-            return files
-        first, second = (np.frombuffer(file, np.uint8) for file in files[:2])
-        step = second.ctypes.data - first.ctypes.data
-        table = np.lib.stride_tricks.as_strided(first, (len(files), layout.size), (step, 1), writeable=False)
-        if any((table[:, at : at + len(text)] != np.frombuffer(text, np.uint8)).any() for at, text in layout.fixed):
-            return files
-        run = layout.runs[0]
-        rows = table[:, run.start : run.start + run.count * layout.width].reshape(len(files), run.count, layout.width)
-        return files if rows[:, :, 0].any() else list(rows[:, :, 1:])
+        return StoredRows(table, layout, self._shape[0]) if layout is not None and layout.fits(table) else None
+
+
+class StoredRows:
+    """Stored PNGs whose bytes between the rows have been compared: nothing is left to do for each but to copy it.
+
+    rows: their pixels, [files, height, width, channels], where they lie; None where deflate cuts some in two.
+    """
+
+    def __init__(self, table: U8, layout: _StoredLayout, channels: int) -> None:
+        """Wrap files, uint8 [files, bytes], that fit the layout."""
+        self._table, self._layout = table, layout
+        whole = layout.whole_rows(table)
+        self.rows = None if whole is None else whole.reshape(*whole.shape[:2], -1, channels)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def copy(self, which: int | slice, out: U8) -> None:
+        """Copy the pixels of one file, or of some, into `out`: uint8 [..., height, width, channels]."""
+        if self.rows is not None:
+            out[...] = self.rows[which]
+        else:
+            self._layout.copy(self._table[which], out)
+
+
+@dataclass(frozen=True, slots=True)
+class PixelRows:
+    """Pixels that lie in memory as they are wanted: `rows`, uint8 [images, channels, height, width]."""
+
+    rows: U8
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def copy(self, which: int | slice, out: U8) -> None:
+        """Copy one image, or some."""
+        out[...] = self.rows[which]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,28 +176,43 @@ class _StoredLayout:
 
     size: int
     width: int
-    fixed: tuple[tuple[int, bytes], ...]
+    fixed: tuple[tuple[int, U8], ...]
     runs: tuple[_Run, ...]
     parts: tuple[_Part, ...]
 
-    def copy(self, file: FileBytes, rows: U8) -> bool:
-        """Copy the pixels into `rows`, [height, width * channels]; False if the file is not of this layout."""
-        if len(file) != self.size or any(file[at : at + len(text)] != text for at, text in self.fixed):
+    def fits(self, table: U8) -> bool:
+        """Say whether files, uint8 [files, bytes], are all of this layout."""
+        if table.shape[1] != self.size:
             return False
-        data = np.frombuffer(file, np.uint8)
+        if any((table[:, at : at + len(text)] != text).any() for at, text in self.fixed):
+            return False
+        if any(self._rows_of(run, table)[:, :, 0].any() for run in self.runs):
+            return False
+        return not any(table[:, part.start].any() for part in self.parts if part.column == 0)
+
+    def whole_rows(self, table: U8) -> U8 | None:
+        """Return the pixels as one array, [files, height, width * channels], where one block holds them all."""
+        return self._rows_of(self.runs[0], table)[:, :, 1:] if len(self.runs) == 1 and not self.parts else None
+
+    def copy(self, files: U8, out: U8) -> None:
+        """Copy the pixels of files that fit, [..., bytes], into `out`, [..., height, width, channels]."""
+        if not out.flags.c_contiguous:
+            direct = np.empty(out.shape, np.uint8)
+            self.copy(files, direct)
+            out[...] = direct
+            return
+        out = out.reshape(*out.shape[:-2], -1)
         for run in self.runs:
-            block = data[run.start : run.start + run.count * self.width].reshape(run.count, self.width)
-            if block[:, 0].any():
-                return False
-            rows[run.first : run.first + run.count] = block[:, 1:]
+            out[..., run.first : run.first + run.count, :] = self._rows_of(run, files)[..., 1:]
         for part in self.parts:
-            start, column, size = part.start, part.column, part.size
-            if column == 0:
-                if file[start] != 0:
-                    return False
-                start, column, size = start + 1, 1, size - 1
-            rows[part.row, column - 1 : column - 1 + size] = data[start : start + size]
-        return True
+            skipped = int(part.column == 0)  # the filter byte
+            start, column, size = part.start + skipped, part.column - 1 + skipped, part.size - skipped
+            out[..., part.row, column : column + size] = files[..., start : start + size]
+
+    def _rows_of(self, run: _Run, files: U8) -> U8:
+        """Return whole rows with their filter bytes, [..., rows, width], without a copy."""
+        block = files[..., run.start : run.start + run.count * self.width]
+        return block.reshape(*files.shape[:-1], run.count, self.width)
 
 
 def _find_layout(data: bytes, shape: tuple[int, int, int]) -> _StoredLayout | None:
@@ -191,7 +227,7 @@ def _find_layout(data: bytes, shape: tuple[int, int, int]) -> _StoredLayout | No
     if data[41] & 15 != 8 or data[42] & 32 or int.from_bytes(data[41:43], "big") % 31:
         return None
     blocks: list[tuple[int, int]] = []  # (place in the file, bytes)
-    fixed, at, done = [(0, data[:_HEAD]), (len(data) - 12, _IEND)], _HEAD, 0
+    fixed, at, done = [(len(data) - 12, _IEND)], _HEAD, 0
     while done < raw:
         size, mirrored = (
             int.from_bytes(data[at + 1 : at + 3], "little"),
@@ -202,13 +238,15 @@ def _find_layout(data: bytes, shape: tuple[int, int, int]) -> _StoredLayout | No
         done += size
         if (data[at] == 1) != (done == raw):
             return None
-        fixed.append((at, data[at : at + 5]))
+        begin = at if blocks else 0  # the head is compared with the first block's header
+        fixed.append((begin, data[begin : at + 5]))
         blocks.append((at + 5, size))
         at += 5 + size
     if at + _TAIL != len(data):
         return None
     runs, parts = _cut(blocks, stride)
-    return _StoredLayout(len(data), stride, tuple(fixed), tuple(runs), tuple(parts))
+    compared = tuple((at, np.frombuffer(text, np.uint8)) for at, text in fixed)
+    return _StoredLayout(len(data), stride, compared, tuple(runs), tuple(parts))
 
 
 def _cut(blocks: list[tuple[int, int]], stride: int) -> tuple[list[_Run], list[_Part]]:

@@ -5,47 +5,45 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ladd_data.errors import DatasetError, Problem
-from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source
+from ladd_data.loaders.buffers import PAGE_BYTES, Scratch
+from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source, SourceError
 from ladd_data.shards.container import MAX_FOOTER_BYTES
 from ladd_data.shards.folder import SHARDS_PATH, Shard
 
 _AGAIN = "Download the dataset again."
 _TAIL_BYTES = 256 * 1024
 """Of a Parquet shard fetched at first: most footers are in it."""
-_CACHED = 2**20
-"""Read at once from a disk: few enough to be compared while they are in the processor's cache."""
 
 
-class Window:
-    """A shard of which a part is in memory, fetched from its start on as far as it is asked for; pyarrow reads it."""
+class Window(ABC):
+    """A shard, by parts; pyarrow reads it as a file."""
 
     closed = False
 
-    def __init__(self, source: Source, shard: Shard, start: int, memory: memoryview) -> None:
-        """Cover the bytes from `start` on that `memory` has room for; fetch nothing yet."""
-        self._source, self._shard, self._start, self._memory = source, shard, start, memory
-        self._step = _CACHED if isinstance(source, LocalSource) else PIECE_BYTES
-        self._there = self._at = 0
+    def __init__(self, shard: Shard) -> None:
+        """Begin at its first byte."""
+        self._shard, self._at = shard, 0
 
+    @abstractmethod
     def part(self, position: int, size: int) -> memoryview:
-        """Return bytes of the shard, without a copy; fewer where the part that is covered ends."""
-        first = max(0, position - self._start)
-        stop = min(first + size, len(self._memory))
-        while self._there < stop:
-            piece = self._memory[self._there : self._there + self._step]
-            self._source.read_into(self._shard.path, self._start + self._there, piece)
-            self._there += len(piece)
-        return self._memory[first:stop]
+        """Return bytes of the shard, fewer where it ends; the next call may use their memory again."""
 
     def peek(self, position: int, size: int) -> bytes:
         """Return the same as a copy."""
         return bytes(self.part(position, size))
+
+    def source(self) -> Any:
+        """Return what pyarrow reads the same bytes from."""
+        return pa.PythonFile(self, mode="r")
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes."""
@@ -74,8 +72,96 @@ class Window:
         """It is not."""
         return False
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def close(self) -> None:  # noqa: B027, pyarrow calls it when it has read its part
+        """Stay open."""
+
+
+class FetchedWindow(Window):
+    """A shard from afar of which a part is in memory, fetched from its start on as far as it is asked for."""
+
+    def __init__(self, source: Source, shard: Shard, start: int, memory: memoryview) -> None:
+        """Cover the bytes from `start` on that `memory` has room for; fetch nothing yet."""
+        super().__init__(shard)
+        self._source, self._start, self._memory, self._there = source, start, memory, 0
+
+    def part(self, position: int, size: int) -> memoryview:
+        """Return bytes of the shard, without a copy; fewer where the part that is covered ends."""
+        first = max(0, position - self._start)
+        stop = min(first + size, len(self._memory))
+        while self._there < stop:
+            piece = self._memory[self._there : self._there + PIECE_BYTES]
+            self._source.read_into(self._shard.path, self._start + self._there, piece)
+            self._there += len(piece)
+        return self._memory[first:stop]
+
+
+class FileWindow(Window):
+    """A shard on this machine, read into memory that each part uses again.
+
+    So a page is verified and used while it is in the processor's cache, which is as fast as a memory map (measured);
+    and what was verified is what is used, whatever happens to the file in between, where a map of a file that is cut
+    short ends the process. Memory begins where a page of the file does: the kernel copies twice to four times as fast.
+    """
+
+    def __init__(self, path: Path, shard: Shard, scratch: Scratch) -> None:
+        """Open the file; `scratch`: memory that nothing else uses meanwhile.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        super().__init__(shard)
+        self._path, self._scratch = path / shard.path, scratch
+        with _naming(self._path):
+            self._file = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+
+    def part(self, position: int, size: int) -> memoryview:
+        """Return bytes of the shard, valid until the next call.
+
+        Raises:
+            SourceError: they cannot be read, or the file has been cut short.
+        """
+        size = max(0, min(size, self._shard.bytes - position))
+        skipped = position % PAGE_BYTES
+        memory = self._scratch.take(skipped + size)
+        self._read_into(memory, position - skipped)
+        return memory[skipped:]
+
+    def peek(self, position: int, size: int) -> bytes:
+        """Return the same as a copy."""
+        with _naming(self._path):
+            return os.pread(self._file, size, position)
+
+    def source(self) -> Any:
+        """Return a path to the file that is open, whatever its name stands for by now."""
+        return f"/dev/fd/{self._file}"
+
+    def _read_into(self, memory: memoryview, start: int) -> None:
+        done = 0
+        while done < len(memory):
+            with _naming(self._path):
+                count = os.preadv(self._file, [memory[done:]], start + done)
+            if not count:
+                found = f"found the end at byte {start + done}; expected {self._shard.bytes} bytes"
+                raise SourceError(f"{self._path}: {found}. The file was cut short: download it again.")
+            done += count
+
+    def stamp(self) -> tuple[int, int, int]:
+        """Return what changes whenever a program writes to the file, or puts another in its place."""
+        stat = os.fstat(self._file)
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+    def end(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turn the system's errors into ours, which name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(f"{path}: {error.strerror or error}.") from error
 
 
 @contextmanager

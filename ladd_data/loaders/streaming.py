@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -20,9 +20,10 @@ from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import MAX_JSON_BYTES
 from ladd_data.loaders.batches import KEPT, BatchMaker, CutViews
 from ladd_data.loaders.block_order import WINDOW, block_sizes, mix_blocks
-from ladd_data.loaders.blocks import Block, ShardBlocks, Verify, check_verify, open_blocks
-from ladd_data.loaders.buffers import Buffers
+from ladd_data.loaders.blocks import Block, Memory, ShardBlocks, Verify, check_verify, open_blocks
+from ladd_data.loaders.buffers import Buffers, Scratch
 from ladd_data.loaders.decode import to_tensors
+from ladd_data.loaders.filling import Draft, Filling
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.prefetch import make_ahead
@@ -31,16 +32,15 @@ from ladd_data.loaders.remote import LocalSource, Patience, Source, open_source
 from ladd_data.loaders.schedule import Last, Schedule, Slots
 from ladd_data.manifest import MANIFEST_PATH, Manifest, Mix
 from ladd_data.shards.folder import SHARDS_PATH, Folder, check_list, read_metadata
-from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import pick
-from ladd_data.types import TYPE_BYTES, U8, Array, Batch, DenseSpace
+from ladd_data.types import TYPE_BYTES, Array, Batch, DenseSpace
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.mixing import Pixels
 
-_AHEAD = 4
+_AHEAD = 2
 """Steps that are looked ahead for the next block to fetch."""
-_ROW_BYTES = 4096
-"""From which on rows are copied one by one."""
+_KEPT = 32
+"""Batches whose memory is used again: those being filled, and those that are looked at."""
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
 """Types that torch computes with, for the columns that say where views lie."""
 
@@ -181,158 +181,90 @@ class StreamingLoader(Loader):
         self.manifest: Manifest = folder.manifest
         self._source, self._folder, self._make, self._verify = source, folder, make, verify
         self._cut = _ViewCutter(folder.manifest, make.device)
-        self._memory = Buffers((), np.dtype(np.uint8), keep=16)
+        self._groups = Buffers((), np.dtype(np.uint8), keep=2)
         self._buffers: dict[str, Buffers] = {}
         self._verified: set[Any] = set()
 
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         self._source.stop.clear()
         plan = list(steps)
-        with _Pass(self._folder, plan, self._open) as records:
-            yield from make_ahead(partial(self._gather, records), iter(plan), stop=self._source.stop.set)
+        memory = Memory(Scratch(), self._groups)
+        filling = Filling(plan, self._folder.layout, self._lend, pixels=self._folder.container.HOLDS_PIXELS)
+        with _Pass(self._folder, filling, partial(self._open, memory)) as reading:
+            make = partial(self._make_batch, reading)
+            yield from make_ahead(make, enumerate(plan), stop=self._source.stop.set)
 
-    def _open(self, index: int) -> ShardBlocks:
-        return open_blocks(self._source, self._folder, index, self._verify, self._memory, self._verified)
+    def _open(self, memory: Memory, index: int) -> ShardBlocks:
+        return open_blocks(self._source, self._folder, index, self._verify, memory, self._verified)
 
-    def _gather(self, records: _Pass, slots: Slots) -> Batch:
-        blocks = records.hold(slots.index)
-        arrays: dict[str, Array] = {}
-        for block, places, rows in blocks:
-            for name, values in {"label": block.labels, **block.columns}.items():
-                if name not in arrays:
-                    arrays[name] = self._lend(name, values, len(slots.index))
-                _copy_rows(values, rows, arrays[name], places)
-        image = self._pictures(records, blocks, len(slots.index))
-        records.release(slots.index)
+    def _make_batch(self, reading: _Pass, step: tuple[int, Slots]) -> Batch:
+        draft, slots = reading.take(step[0]), step[1]
+        arrays, device = draft.arrays, self._make.device
+        image = torch.from_numpy(draft.image)
+        if not self._folder.container.HOLDS_PIXELS:
+            image = image.permute(0, 3, 1, 2)
         boxes = {name: torch.from_numpy(arrays[name].astype(kind)) for name, kind in _PLAIN.items() if name in arrays}
-        stored = to_tensors(pick(arrays, KEPT), self._make.device, copy=False)
-        label = torch.from_numpy(arrays["label"]).to(self._make.device)
-        if self._make.device.type != "cpu":
-            image = image.to(self._make.device).contiguous()
+        stored = to_tensors(pick(arrays, KEPT), device, copy=False)
+        label = torch.from_numpy(arrays["label"]).to(device)
+        if device.type != "cpu":
+            image = image.to(device).contiguous()
         make = replace(self._make, cut=self._cut.of(boxes)) if self._make.labels else self._make
         return make.make(slots, image, label, stored)
 
-    def _pictures(self, records: _Pass, blocks: list[_Part], count: int) -> Tensor:
-        channels, height, width = self._folder.layout.shape
-        if isinstance(blocks[0][0].images, PixelImages):
-            pixels = self._lend("image", np.empty((0, channels, height, width), np.uint8), count)
-            for block, places, rows in blocks:
-                if isinstance(block.images, PixelImages):
-                    pixels[places] = block.images.pixels[rows]
-            return torch.from_numpy(pixels)
-        rows_first: U8 = self._lend("image", np.empty((0, height, width, channels), np.uint8), count)
-        sources = [(block, row) for block, _, rows in blocks for row in rows.tolist()]
-        order = np.argsort(np.concatenate([places for _, places, _ in blocks])).tolist()
-        sources = [sources[number] for number in order]
-        files = [block.images[row] for block, row in sources]
-        try:
-            records.decoder.fill(files, rows_first)
-        except PictureError as error:
-            block, row = sources[error.place]
-            raise block.blame(row, str(error)) from error
-        return torch.from_numpy(rows_first).permute(0, 3, 1, 2)
-
-    def _lend(self, name: str, like: Array, rows: int) -> Array:
+    def _lend(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int) -> Array:
         if name not in self._buffers:
-            self._buffers[name] = Buffers(like.shape[1:], like.dtype)
+            self._buffers[name] = Buffers(shape, dtype, keep=_KEPT)
         return self._buffers[name].lend(rows)
 
 
-_Part = tuple[Block, Array, Array]
-"""A block, places in the batch, and the rows of the block that belong there."""
-
-
 class _Pass:
-    """The blocks that one pass through the data holds, each dropped with its last record."""
+    """Reads the blocks that a pass needs in one thread, in the order in which their first records are due."""
 
-    def __init__(self, folder: Folder, plan: list[Slots], open_shard: Any) -> None:
-        self._folder, self._plan, self._open = folder, plan, open_shard
+    def __init__(self, folder: Folder, filling: Filling, open_shard: Callable[[int], ShardBlocks]) -> None:
+        self._filling, self._open = filling, open_shard
         self._ends = np.cumsum([shard.rows for shard in folder.shards])
-        self._due = np.sort(np.concatenate([slots.index for slots in plan] or [np.empty(0, np.int64)]))
         self._shards: dict[int, ShardBlocks] = {}
-        self._held: list[Block] = []
-        self._left: dict[int, int] = {}
-        starts = [0, *self._ends.tolist()]
-        self._shard_left = [self._count(*span) for span in pairwise(starts)]
-        self._step = 0
+        self._left = [filling.count(*span) for span in pairwise([0, *self._ends.tolist()])]
         self._coming: Future[Block] | None = None
         self._reader = ThreadPoolExecutor(1, "ladd-read")
-        self.decoder = PictureDecoder(folder.layout.shape, png=folder.layout.png is not None)
+        self._decoder = PictureDecoder(folder.layout.shape, png=folder.layout.png is not None)
 
     def __enter__(self) -> _Pass:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
-        self.decoder.close()
-        self._held.clear()
+        self._decoder.close()
         for shard in self._shards.values():
             shard.close()
         self._shards.clear()
 
-    def hold(self, index: Array) -> list[_Part]:
-        """Return the blocks of the next step's records, read where they are not there yet; the next one is begun."""
-        while (missing := self._missing(index)) is not None:
+    def take(self, step: int) -> Draft:
+        """Return the batch of a step, read and decoded; the next block is begun."""
+        while (missing := self._filling.missing(step + 1)) is not None:
             self._coming = coming = self._coming or self._reader.submit(self._read, missing)
-            self._add(coming.result())  # one that failed stays: the step that was begun ahead fails as well, at once
+            # one that failed stays: the step that was begun ahead fails as well, at once
+            self._filling.finish(coming.result())
             self._coming = None
-        self._look_ahead()
-        self._step += 1
-        numbers = np.searchsorted([block.first for block in self._held], index, side="right") - 1
-        parts = []
-        for number in np.unique(numbers).tolist():
-            block, places = self._held[number], np.flatnonzero(numbers == number)
-            parts.append((block, places, index[places] - block.first))
-        return parts
-
-    def release(self, index: Array) -> None:
-        """Count records as done, and drop blocks and shards of which none is due any more."""
-        kept = []
-        for block in self._held:
-            done = int(((index >= block.first) & (index < block.stop)).sum())
-            self._left[block.first] -= done
-            number = self._shard_of(block.first)
-            self._shard_left[number] -= done
-            if self._left[block.first] > 0:
-                kept.append(block)
-            if self._shard_left[number] == 0 and number in self._shards:
-                self._shards.pop(number).close()
-        self._held = kept
-
-    def _look_ahead(self) -> None:
-        if self._coming is not None:
-            return
-        for slots in self._plan[self._step + 1 : self._step + 1 + _AHEAD]:
-            if (missing := self._missing(slots.index)) is not None:
-                self._coming = self._reader.submit(self._read, missing)
-                return
-
-    def _missing(self, index: Array) -> int | None:
-        """Return the first record that no block holds."""
-        if not self._held:
-            return int(index[0])
-        firsts, stops = np.array([(block.first, block.stop) for block in self._held]).T
-        places = np.searchsorted(firsts, index, side="right") - 1
-        gone = (places < 0) | (index >= stops[places])
-        return int(index[gone.argmax()]) if gone.any() else None
+        if self._coming is None and (missing := self._filling.missing(step + 1 + _AHEAD)) is not None:
+            self._coming = self._reader.submit(self._read, missing)
+        draft = self._filling.take(step)
+        try:
+            self._decoder.fill(draft.files, draft.image, draft.places)
+        except PictureError as error:
+            block, row = draft.sources[error.place]
+            raise block.blame(row, str(error)) from error
+        return draft
 
     def _read(self, record: int) -> Block:
-        number = self._shard_of(record)
+        number = int(np.searchsorted(self._ends, record, side="right"))
         if number not in self._shards:
             self._shards[number] = self._open(number)
-        return self._shards[number].find(record)
-
-    def _add(self, block: Block) -> None:
-        self._held = sorted([*self._held, block], key=lambda held: held.first)
-        self._left[block.first] = self._count(block.first, block.stop)
-
-    def _count(self, first: int, stop: int) -> int:
-        """Return how many of the pass's records lie in a range."""
-        low, high = np.searchsorted(self._due, [first, stop])
-        return int(high - low)
-
-    def _shard_of(self, record: int) -> int:
-        return int(np.searchsorted(self._ends, record, side="right"))
+        block = self._shards[number].read(record, self._filling.begin)
+        self._left[number] -= self._filling.count(block.first, block.stop)
+        if self._left[number] == 0:
+            self._shards.pop(number).close()
+        return block
 
 
 class _ViewCutter:
@@ -362,14 +294,6 @@ class _ViewCutter:
         given = {name: values.to(images.device) for name, values in boxes.items()}
         cut = self._maker(images, numbers, view_box=given.get("view_box"), view_flip=given.get("view_flip"))
         return apply_affine(stored.affine, cut)
-
-
-def _copy_rows(values: Array, rows: Array, target: Array, places: Array) -> None:
-    if values[:1].nbytes < _ROW_BYTES:
-        target[places] = values[rows]
-        return
-    for place, row in zip(places.tolist(), rows.tolist(), strict=True):  # no copy in between
-        target[place] = values[row]
 
 
 def _label_bytes(folder: Folder) -> int:

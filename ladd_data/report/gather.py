@@ -64,6 +64,12 @@ class Gathered:
     shown: list[Shown]
     per_class: int
 
+    @property
+    def agreement(self) -> float | None:
+        """Share of views whose most probable class is the hard one; None without dense labels."""
+        found = self.statistics
+        return None if found is None else int(found.agree.sum()) / max(1, int(found.views.sum()))
+
 
 def gather(folder: Folder) -> Gathered:
     """Read a dataset twice: for counts and statistics, then for the sample, as far as its last image.

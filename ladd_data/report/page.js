@@ -148,5 +148,9 @@
     if (top < 0 || top > innerHeight - 200) inspector.scrollIntoView({ behavior: calm.matches ? "auto" : "smooth" });
   }));
   document.documentElement.classList.add("live");
-  if (thumbs.length) show(0);
+  if (thumbs.length) {  // begin where there is most to see: the view that is surest of the hard class
+    const sure = data.records[0].views.map((label) => (label ? label[1] : -1));
+    chosen = sure.indexOf(Math.max(...sure));
+    show(0);
+  }
 })();

@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from ladd_data.card.snippets import write_snippets
+from ladd_data.card.words import say_facts, say_recipe, say_summary, say_trust, say_verdict
 from ladd_data.errors import DatasetError
 from ladd_data.files import write_atomically
 from ladd_data.ledger import Ledger, count_ledger
 from ladd_data.report.gather import Gathered, gather, grid_boxes
 from ladd_data.report.markup import Markup, data_block, element, join
-from ladd_data.report.samples import write_data, write_samples
+from ladd_data.report.samples import write_data, write_samples, write_strip
 from ladd_data.report.tables import write_classes, write_ledger, write_origin
-from ladd_data.report.words import say_facts, say_recipe, say_summary, say_trust
 from ladd_data.shards.folder import Folder, read_metadata
 from ladd_data.shards.joined import read_joined, set_of
-from ladd_data.shards.snippets import write_snippets
-from ladd_data.types import Level
 from ladd_data.validation import Report, validate
 
 FULL_CHECK_BYTES = 2**28
 """Datasets of at most this many bytes are checked record by record; of larger ones, checksums and columns."""
+ZIP_BYTES = 24 * 2**20
+"""Raw bytes of images that are zipped for the ledger: enough to tell, and a page takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ def write_report(directory: Path, path: Path, labels: str | None = None) -> Writ
         raise DatasetError(checked.problems)
     folder = read_joined(directory, labels)
     gathered = gather(folder)
-    page = make_page(folder, gathered, count_ledger(folder), checked)
+    page = make_page(folder, gathered, count_ledger(folder, ZIP_BYTES), checked)
     write_atomically(path, page.encode())
     return Written(len(gathered.shown), folder.manifest.images.count)
 
@@ -76,8 +77,8 @@ def make_page(folder: Folder, gathered: Gathered, ledger: Ledger, checked: Repor
     ipc = _say_ipc(gathered)
     main = element(
         "main",
-        _header(folder, ipc),
-        element("div", _trust(folder, checked.level, checked.records), _use(folder), class_="pair"),
+        _header(folder, gathered, ipc),
+        element("div", _trust(folder, gathered, checked), _use(folder), class_="pair"),
         write_samples(manifest, gathered),
         write_classes(manifest, gathered),
         write_ledger(ledger),
@@ -98,7 +99,7 @@ def _say_ipc(gathered: Gathered) -> str:
     return str(least) if least == most else f"{least} to {most}"
 
 
-def _header(folder: Folder, ipc: str) -> Markup:
+def _header(folder: Folder, gathered: Gathered, ipc: str) -> Markup:
     manifest = folder.manifest
     facts = say_facts(manifest, folder.edition, ipc)
     return element(
@@ -106,6 +107,7 @@ def _header(folder: Folder, ipc: str) -> Markup:
         element("p", "Distilled dataset", class_="kicker"),
         element("h1", manifest.name),
         element("p", say_summary(manifest, ipc), class_="lede"),
+        write_strip(manifest, gathered),
         element(
             "dl",
             *(element("div", element("dt", name), element("dd", value)) for name, value in facts.items()),
@@ -114,20 +116,22 @@ def _header(folder: Folder, ipc: str) -> Markup:
     )
 
 
-def _trust(folder: Folder, level: Level, records: int) -> Markup:
+def _trust(folder: Folder, gathered: Gathered, checked: Report) -> Markup:
     signs = {"good": ("✓", "Good: "), "look": ("!", "Look: "), "fact": ("·", "")}
+    said = say_trust(folder.manifest, checked.level, checked.records, gathered.agreement)
     items = [
         element(
             "li",
             element("span", signs[mark][0], class_="sign", aria_hidden="true"),
-            element("div", element("strong", element("span", signs[mark][1], class_="unseen"), about), " ", said),
+            element("div", element("strong", element("span", signs[mark][1], class_="unseen"), about), " ", words),
             class_=mark,
         )
-        for mark, about, said in say_trust(folder.manifest, level, records)
+        for mark, about, words in said
     ]
     return element(
         "section",
         element("h2", "Can you trust it?", id="trust"),
+        element("p", say_verdict(said), class_="verdict"),
         element("ul", *items, class_="marks"),
         element("p", "Check again: ", element("code", "ladd validate DIR"), " · Digest", class_="quiet"),
         element("code", folder.manifest.digest, class_="digest"),
@@ -144,11 +148,12 @@ def _use(folder: Folder) -> Markup:
     return element(
         "section",
         element("h2", "How to use it", id="use"),
-        element("p", "Meant for ", say_recipe(folder.manifest.recipe), class_="quiet"),
+        element("p", "Made for training with ", say_recipe(folder.manifest.recipe), class_="verdict"),
         *(
             join(element("h3", title), element("pre", element("code", block), tabindex=0, aria_label=title))
             for title, block in ((_title_of(block), block) for block in blocks)
         ),
+        element("p", "PATH_OR_REPO or PATH: the dataset's folder, or its name on the Hub, user/repo.", class_="quiet"),
         aria_labelledby="use",
         class_="card",
     )

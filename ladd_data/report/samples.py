@@ -6,14 +6,17 @@ import base64
 from itertools import groupby
 from typing import Any
 
+from ladd_data.card.words import say_view_kind
 from ladd_data.manifest import Grid, Manifest
 from ladd_data.report.gather import TOP, BoxList, Gathered, Shown, draws_soft
 from ladd_data.report.markup import Markup, element
-from ladd_data.report.words import say_view_kind
 
 PIXELATED = 64
 """Images of sides up to this are enlarged pixel by pixel."""
 MAX_COLUMNS = 12
+STRIP = 10
+"""Pictures at the top of the page, one a class."""
+STRIP_BYTES = 1_000_000
 FEW = 3
 """Images per class up to which classes stand beside each other."""
 
@@ -35,6 +38,16 @@ def write_samples(manifest: Manifest, gathered: Gathered) -> Markup:
         element("div", _write_inspector(manifest, sharp), grid, class_="explore") if has_labels else grid,
         aria_labelledby="samples",
     )
+
+
+def write_strip(manifest: Manifest, gathered: Gathered) -> Markup:
+    """Return a row of pictures, of different classes as far as there are, to see what the dataset is."""
+    firsts = [next(shown) for _, shown in groupby(gathered.shown, key=lambda one: one.label)]
+    few = [firsts[len(firsts) * place // STRIP] for place in range(STRIP)] if len(firsts) > STRIP else firsts
+    most = max(1, STRIP_BYTES // max(len(one.file) for one in few))
+    pictures = [_write_picture(manifest, one, manifest.classes.names[one.label]) for one in few[:most]]
+    sharp = " sharp" if max(manifest.images.height, manifest.images.width) <= PIXELATED else ""
+    return element("div", *pictures, class_=f"strip{sharp}", role="group", aria_label="Some of its images")
 
 
 def say_sampling(manifest: Manifest, gathered: Gathered) -> str:
@@ -79,19 +92,23 @@ def _write_row(manifest: Manifest, gathered: Gathered, label: int, shown: list[t
 
 
 def _write_thumb(manifest: Manifest, number: int, one: Shown, name: str) -> Markup:
-    images = manifest.images
-    picture = element(
-        "img",
-        src=f"data:image/{images.encoding};base64,{base64.b64encode(one.file).decode()}",
-        width=images.width,
-        height=images.height,
-        alt=f"{name}, image {one.id}",
-        decoding="async",
-    )
+    picture = _write_picture(manifest, one, f"{name}, image {one.id}")
     if not one.labels:
         return element("span", picture, class_="thumb")
     reach = 0 if number == 0 else -1  # one stop for the tab key; arrow keys move on
     return element("button", picture, type="button", class_="thumb", tabindex=reach)
+
+
+def _write_picture(manifest: Manifest, one: Shown, alt: str) -> Markup:
+    images = manifest.images
+    return element(
+        "img",
+        src=f"data:image/{images.encoding};base64,{base64.b64encode(one.file).decode()}",
+        width=images.width,
+        height=images.height,
+        alt=alt,
+        decoding="async",
+    )
 
 
 def _write_inspector(manifest: Manifest, sharp: str) -> Markup:

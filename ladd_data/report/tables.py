@@ -7,11 +7,11 @@ import math
 
 from pydantic import JsonValue
 
+from ladd_data.card.words import flops, percent, size_of
 from ladd_data.ledger import Counted, Ledger
 from ladd_data.manifest import Manifest
 from ladd_data.report.gather import Gathered, LabelStatistics
 from ladd_data.report.markup import Child, Markup, element
-from ladd_data.report.words import flops, percent, size_of
 
 MAX_ROWS = 2000
 """Classes, or source files, in a table."""
@@ -121,7 +121,7 @@ def write_origin(manifest: Manifest) -> Markup | None:
     source = ", ".join(filter(None, (made.repository, made.commit and f"commit {made.commit}")))
     if source:
         parts.append(element("p", source))
-    for title, values in (("Said by a person", made.asserted), ("Read from files", made.read)):
+    for title, values in (("Stated by whoever converted it", made.asserted), ("Read from files", made.read)):
         if values:
             parts += [element("h3", title), element("dl", *_pairs(values), class_="origin")]
     if made.files:

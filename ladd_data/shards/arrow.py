@@ -18,7 +18,15 @@ from ladd_data.shards.images import PixelImages, decode_image
 from ladd_data.shards.ipc import START, read_batches
 from ladd_data.shards.layout import Layout, Records, arrow_type
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_array, from_labels, refuse_nulls, to_array, to_batch
+from ladd_data.shards.tables import (
+    compare_schemas,
+    from_array,
+    from_labels,
+    refuse_nulls,
+    to_array,
+    to_batch,
+    to_binary,
+)
 
 SUFFIX = ".arrow"
 HOLDS_PIXELS = True
@@ -38,15 +46,17 @@ class ArrowWriter(ShardWriter):
         """Open nothing yet; the folder and its data/ must exist."""
         super().__init__(folder, plan, SUFFIX)
         self._layout, self._schema = layout, arrow_schema(layout)
-        self._bodies: list[pa.RecordBatchStreamWriter] = []
+        self._bodies: list[tuple[pa.RecordBatchStreamWriter, pa.OSFile]] = []
+        """The one being written, if there is one: the stream, and the file that it does not close."""
 
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
-        for body in self._bodies:
-            body.close()
+        while self._bodies:
+            self._end()
 
     def _begin(self, path: Path) -> None:
-        self._bodies.append(pa.ipc.new_stream(str(_body(path)), self._schema))
+        file = pa.OSFile(str(_body(path)), "wb")
+        self._bodies.append((pa.ipc.new_stream(file, self._schema), file))
 
     def _write(self, group: Records) -> None:
         if isinstance(group.images, PixelImages):
@@ -55,11 +65,14 @@ class ArrowWriter(ShardWriter):
             pixels = np.stack([decode_image(group.images, row, self._layout) for row in range(len(group))])
         images = [to_array(pixels, self._schema.field("image").type)]
         if self._layout.png is None:
-            images.append(pa.array(list(group.images), pa.binary()))
-        self._bodies[-1].write_batch(to_batch(group, images, self._schema))
+            images.append(to_binary(group.images))
+        self._bodies[-1][0].write_batch(to_batch(group, images, self._schema))
+
+    def _end(self) -> None:
+        for part in self._bodies.pop():
+            part.close()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
-        self._bodies[index].close()
         features = compact_json(footer_features(self._layout))
         schema = self._schema.with_metadata({FEATURES_KEY: features, FOOTER_KEY: meta})
         body = pa.ipc.open_stream(_map(_body(path)))

@@ -88,6 +88,8 @@ class ShardWriter(ABC):
             group = self._take(self._next_group())
             self._write(group)
             self._written += len(group)
+            if self._written == self._plan.count or self._written % self._plan.rows_per_shard == 0:
+                self._end()
 
     def close(self, manifest: bytes) -> list[str]:
         """Finish every shard with its copy of the manifest, and return the shards' paths in the dataset.
@@ -118,6 +120,10 @@ class ShardWriter(ABC):
     @abstractmethod
     def _write(self, group: Records) -> None:
         """Append a row group to the shard begun last."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Close the file of the shard begun last, which has all its records; thousands may come before `close`."""
 
     @abstractmethod
     def _finish(self, index: int, path: Path, meta: bytes) -> None:

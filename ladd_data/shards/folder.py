@@ -29,6 +29,8 @@ from ladd_data.shards.limits import check_footer, check_pages
 from ladd_data.types import Edition
 
 SHARDS_PATH = "meta/shards.json"
+_BESIDE = ("README.md", "croissant.json", "samples.png")
+"""What stands beside meta/ and data/."""
 _AGAIN = "Download or write the dataset again."
 _REWRITTEN = 'no footer key "ladd": other tools (datasets, push_to_hub, a Parquet writer) have rewritten this file'
 _KEYS_CLAUSE: dict[Edition, str] = {"webdataset": "LADD-064", "arrow": "LADD-073"}
@@ -214,7 +216,7 @@ def _check_kinds(path: Path) -> list[Problem]:
     """Refuse links and devices: a dataset equals what is uploaded, and reads nothing outside itself."""
     inside = [item for name in ("meta", "data") if (path / name).is_dir() for item in (path / name).iterdir()]
     problems = []
-    for item in [path / "README.md", path / "meta", path / "data", *sorted(inside)]:
+    for item in [*(path / name for name in _BESIDE), path / "meta", path / "data", *sorted(inside)]:
         name = str(item.relative_to(path))
         where = name if name.isprintable() else "data"
         if item.is_symlink():

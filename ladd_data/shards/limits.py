@@ -15,7 +15,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -24,7 +24,7 @@ from ladd_data.shards.ipc import check_schema
 from ladd_data.shards.layout import Layout
 from ladd_data.shards.thrift import BudgetError, CompactReader
 
-_PAGE_HEADER_BYTES, _PAGE_HEADER_VALUES = 65536, 1000
+_SHORT_HEADER_BYTES, _PAGE_HEADER_BYTES, _PAGE_HEADER_VALUES = 512, 65536, 1000
 _DATA_PAGE = 0
 _PLAIN_ENCODINGS = {0: "PLAIN", 9: "BYTE_STREAM_SPLIT"}
 _WIDTH = {0: 1, 1: 4, 2: 8, 3: 12, 4: 4, 5: 8}
@@ -143,7 +143,12 @@ def _read_footer(path: Path) -> tuple[int, list[RowGroup]]:
         length = int.from_bytes(os.pread(file.fileno(), 4, size - 8), "little")
         if length > min(size - 12, MAX_FOOTER_BYTES):
             raise _breach(f"a footer of {length} bytes in a file of {size}", "LADD-082")
-        data = os.pread(file.fileno(), length, size - 8 - length)
+        return _parse_footer(os.pread(file.fileno(), length, size - 8 - length))
+
+
+@lru_cache(maxsize=1)
+def _parse_footer(data: bytes) -> tuple[int, list[RowGroup]]:
+    """Return rows and row groups; the last one's are kept, as a shard's footer is looked at from several sides."""
     try:
         footer = CompactReader(data, MAX_FOOTER_VALUES).read_struct()
         levels = _leaf_levels(footer[2])
@@ -241,9 +246,8 @@ def walk_pages(where: str, read: Callable[[int, int], bytes], chunk: Chunk, end:
     if not 4 <= position <= stop <= end:
         raise _breach(f"{where}: bytes {position} .. {stop} of a file of {end}", "LADD-082")
     while position < stop:
-        reader = CompactReader(read(position, _PAGE_HEADER_BYTES), _PAGE_HEADER_VALUES)
         try:
-            header = reader.read_struct()
+            header, length = _read_page_header(read, position)
             page = header[5] if header[1] == _DATA_PAGE else header.get(8, {})
             stored, unpacked, count = header[3], header[2], page.get(1, 0)
             encoding = page.get(2 if header[1] == _DATA_PAGE else 4)
@@ -255,12 +259,22 @@ def walk_pages(where: str, read: Callable[[int, int], bytes], chunk: Chunk, end:
             raise _breach(f"{where}: a dictionary or packed page, not plain values", "LADD-083")
         if not isinstance(header.get(4), int):
             raise _breach(f"{where}: a page without a checksum", "LADD-083")
-        content = position + reader.position
+        content = position + length
         position = content + stored
-        size, values = size + reader.position + unpacked, values + count
+        size, values = size + length + unpacked, values + count
         if min(stored, unpacked, count) < 0 or position > stop or size > chunk.unpacked:
             found = f"{where}: a page of {unpacked} bytes in a column chunk of {chunk.unpacked}"
             raise _breach(found, "LADD-082")
         yield Page(content, stored, count, header[4] & 0xFFFFFFFF)
     if values != chunk.values:
         raise _breach(f"{where}: pages of {values} values, not {chunk.values}", "LADD-082")
+
+
+def _read_page_header(read: Callable[[int, int], bytes], position: int) -> tuple[dict[int, Any], int]:
+    """Return a page's header and its bytes; most are short, so that much is read only where one is long."""
+    try:
+        reader = CompactReader(read(position, _SHORT_HEADER_BYTES), _PAGE_HEADER_VALUES)
+        return reader.read_struct(), reader.position
+    except ValueError:
+        reader = CompactReader(read(position, _PAGE_HEADER_BYTES), _PAGE_HEADER_VALUES)
+        return reader.read_struct(), reader.position

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ladd_data.shards.container import ShardError
+from ladd_data.types import U8
 
 _DEFINED = 2
 """The definition level of image.bytes where neither it nor the struct around it is null; 2 bits each."""
@@ -15,12 +16,15 @@ _FULL_BYTE = 0b10101010
 """Four such levels, bit-packed."""
 
 
-def read_files(page: memoryview, count: int) -> list[memoryview]:
+def read_files(page: memoryview, count: int) -> U8 | list[memoryview]:
     """Return the files of an uncompressed PLAIN page of the column image.bytes, as parts of it.
 
     Args:
         page: its content: definition levels, then each file behind its length.
         count: values that the page's header states.
+
+    Returns:
+        A table, uint8 [count, bytes], where all are of one length, as stored PNGs of one size are.
 
     Raises:
         ShardError: there is a null, or the lengths do not add up to the page.
@@ -30,10 +34,10 @@ def read_files(page: memoryview, count: int) -> list[memoryview]:
         raise ShardError("LADD-020", 'null in column "image.bytes", or definition levels that cannot be read')
     values = page[4 + size :]
     length = int.from_bytes(values[:4], "little")
-    if count and len(values) == count * (4 + length):  # as a rule: stored PNGs of one size are of one length
+    if count and len(values) == count * (4 + length):
         table = np.frombuffer(values, np.uint8).reshape(count, 4 + length)
         if (table[:, :4] == table[0, :4]).all():
-            return [values[start + 4 : start + 4 + length] for start in range(0, len(values), 4 + length)]
+            return table[:, 4:]
     files, at = [], 0
     for _ in range(count):
         start = at + 4

@@ -15,14 +15,22 @@ from ladd_data.shards.layout import card_features as card_features
 from ladd_data.shards.layout import footer_features as footer_features
 from ladd_data.shards.limits import check_pages
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.tables import compare_schemas, from_labels, leaf_paths, refuse_nulls, to_batch
+from ladd_data.shards.tables import (
+    compare_schemas,
+    from_labels,
+    leaf_paths,
+    refuse_nulls,
+    to_batch,
+    to_binary,
+    to_strings,
+)
 
 SUFFIX = ".parquet"
 HOLDS_PIXELS = False
 
 
 class ParquetWriter(ShardWriter):
-    """Writes Parquet shards; the files stay open, and unreadable, until `close` adds their footers."""
+    """Writes Parquet shards; a full one is closed, but unreadable, until `close` adds its footer."""
 
     def __init__(self, folder: Path, layout: Layout, plan: ShardPlan) -> None:
         """Open nothing yet; the folder and its data/ must exist."""
@@ -37,8 +45,8 @@ class ParquetWriter(ShardWriter):
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
         for writer, file in zip(self._writers, self._files, strict=True):
+            file.abandon()
             writer.close()
-            file.close()
 
     def _begin(self, path: Path) -> None:
         # The image column holds PNG or JPEG files, which zstd cannot shrink (and `stored` ones must stay fast to
@@ -62,12 +70,17 @@ class ParquetWriter(ShardWriter):
 
     def _write(self, group: Records) -> None:
         parts = [
-            pa.array(list(group.images), pa.binary()),
-            pa.array([f"{name}.{self._image_suffix}" for name in group.ids], pa.string()),
+            to_binary(group.images),
+            to_strings(f"{name}.{self._image_suffix}" for name in group.ids),
         ]
         images = pa.StructArray.from_arrays(parts, fields=list(self._schema.field("image").type))
         table = pa.Table.from_batches([to_batch(group, [images], self._schema)])
         self._writers[-1].write_table(table, row_group_size=len(group))
+
+    def _end(self) -> None:
+        for before in self._files[-2:-1]:
+            before.wait()  # so that the disk is at most a shard behind
+        self._files[-1].rest()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
         self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})

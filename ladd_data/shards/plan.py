@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 SHARD_BYTES = 400_000_000
@@ -35,6 +36,13 @@ class ShardPlan:
         """Return the numbers of the records that a shard holds."""
         start = index * self.rows_per_shard
         return range(start, min(start + self.rows_per_shard, self.count))
+
+    def groups(self) -> Iterator[range]:
+        """Yield the numbers of the records of each row group, of one shard after the other."""
+        for index in range(self.shards):
+            span = self.span(index)
+            for start in range(span.start, span.stop, self.rows_per_group):
+                yield range(start, min(start + self.rows_per_group, span.stop))
 
     def only(self, index: int) -> ShardPlan:
         """Return the plan of one of these shards, to be written without the others."""

@@ -1,34 +1,61 @@
-"""Records <-> Arrow arrays: what Parquet and Arrow shards share. Labels are not copied on the way."""
+"""Records <-> Arrow arrays: what Parquet and Arrow shards share. Labels are not copied on the way.
+
+Arrays are made from their buffers: `pa.array` and `to_numpy` would import pandas, a third of a second.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+from ladd_data.joined_files import join_files
 from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import Layout, Records
 from ladd_data.types import Array, Columns
 
+_BINARY = pa.binary()
 _NAMED = 30
 """Columns that a message names."""
 
 
 def to_batch(records: Records, images: list[pa.Array], schema: pa.Schema) -> pa.RecordBatch:
     """Return records as an Arrow batch; `images`: the image columns, which containers store in their own way."""
-    columns = [*images, pa.array(records.labels, pa.int64()), pa.array(records.ids, pa.string())]
+    columns = [*images, to_array(records.labels, pa.int64()), to_strings(records.ids)]
     columns += [to_array(values, schema.field(name).type) for name, values in records.dense.items()]
     return pa.record_batch(columns, schema=schema)
 
 
 def to_array(values: Array, kind: pa.DataType) -> pa.Array:
-    """Return a column, [rows, ...], as an Arrow array of fixed-size lists or fixed-size binary."""
+    """Return a column, [rows, ...], as an Arrow array of numbers, fixed-size lists or fixed-size binary.
+
+    Raises:
+        TypeError: its numbers are of another type than `kind` says.
+    """
     flat = np.ascontiguousarray(values).reshape(-1)
     if pa.types.is_fixed_size_binary(kind):
         return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, pa.py_buffer(flat)])
-    return _nest(pa.array(flat), kind)
+    value = kind
+    while pa.types.is_fixed_size_list(value):
+        value = value.value_type
+    if pa.from_numpy_dtype(flat.dtype) != value:
+        raise TypeError(f"a column of {flat.dtype}, not {value}")
+    data = np.packbits(flat, bitorder="little") if pa.types.is_boolean(value) else flat
+    return _nest(pa.Array.from_buffers(value, len(flat), [None, pa.py_buffer(data)]), kind)
+
+
+def to_binary(files: Sequence[bytes], kind: pa.DataType = _BINARY) -> pa.Array:
+    """Return files as an Arrow array; those that lie one behind the other already (`JoinedFiles`) without a copy."""
+    joined = join_files(files)
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(joined.ends)), pa.py_buffer(joined.data[: joined.ends[-1]])]
+    return pa.Array.from_buffers(kind, len(joined), buffers)
+
+
+def to_strings(texts: Iterable[str]) -> pa.Array:
+    """Return texts as an Arrow array."""
+    return to_binary([text.encode() for text in texts], pa.string())
 
 
 def from_array(array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
@@ -42,7 +69,7 @@ def from_array(array: pa.Array, shape: tuple[int, ...], dtype: str) -> Array:
         flat = _unnest(flat)
     if dtype == "bool":
         values: Array = flat.to_numpy(zero_copy_only=False)
-    else:  # not `to_numpy`, which imports pandas: a third of a second
+    else:
         start = flat.offset * np.dtype(dtype).itemsize
         values = np.frombuffer(flat.buffers()[1], dtype, len(flat), start)
     return values.reshape(len(array), *shape)

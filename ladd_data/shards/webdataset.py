@@ -53,14 +53,15 @@ class WebDatasetWriter(ShardWriter):
         super().__init__(folder, plan, SUFFIX)
         self._layout = layout
         self._bodies: list[BinaryIO] = []
+        """The one being written, if there is one."""
 
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
-        for body in self._bodies:
-            body.close()
+        while self._bodies:
+            self._end()
 
     def _begin(self, path: Path) -> None:
-        self._bodies.append(_body(path).open("w+b"))
+        self._bodies.append(_body(path).open("wb"))
 
     def _write(self, group: Records) -> None:
         headers = {name: npy_header(shape, dtype) for name, (shape, dtype) in self._layout.dense.items()}
@@ -75,10 +76,12 @@ class WebDatasetWriter(ShardWriter):
                 data = values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
                 write_member(self._bodies[-1], f"{name}.{column}.npy", header + data)
 
+    def _end(self) -> None:
+        self._bodies.pop().close()
+
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
-        with self._bodies[index] as body, path.open("wb") as shard:
+        with _body(path).open("rb") as body, path.open("wb") as shard:
             write_meta(shard, meta)
-            body.seek(0)
             shutil.copyfileobj(body, shard, 2**20)
             shard.write(END)
         _body(path).unlink()

@@ -12,7 +12,7 @@ from pathlib import Path
 from ladd_data.errors import DatasetError
 from ladd_data.shards.folder import check_list, check_shards, read_metadata
 from ladd_data.types import Level
-from ladd_data.validation.card import check_card
+from ladd_data.validation.card import check_card, check_croissant
 from ladd_data.validation.records import RecordCheck
 from ladd_data.validation.report import Findings, Report
 from ladd_data.validation.sets import check_sets
@@ -39,7 +39,7 @@ def validate(path: str | Path, level: Level = "full") -> Report:
         findings.add(*error.problems)
         return findings.report(path, level, records)
     findings.add(*check_statements(folder.manifest))
-    findings.add(*check_card(folder))
+    findings.add(*check_card(folder), *check_croissant(folder))
     sound = False
     if level != "metadata":
         listing, by_shard = check_list(folder), check_shards(folder, verify=True)

@@ -6,22 +6,27 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from building import LABELLED, Document, Draft, Plan, make_draft, seal, write_draft
+from building import LABELLED, Document, Draft, Plan, make_draft, seal, write_draft, write_plain_card
 
+from ladd_data.card.croissant import CROISSANT_PATH
+from ladd_data.card.picture import PICTURE_PATH
+from ladd_data.card.write import write_face
 from ladd_data.encodings.profiles import coding_of_encoding
-from ladd_data.manifest import MANIFEST_PATH
-from ladd_data.shards.folder import SHARDS_PATH
+from ladd_data.manifest import MANIFEST_PATH, Manifest
+from ladd_data.shards.folder import SHARDS_PATH, read_metadata
+from ladd_data.types import Edition
 
 SHARD = "data/train-00000-of-00001.parquet"
 TWO = ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet")
-CARD = "README.md"
+CARD, CROISSANT, PICTURE = "README.md", CROISSANT_PATH, PICTURE_PATH
 MANIFEST, SHARDS = MANIFEST_PATH, SHARDS_PATH
 
 Where = dict[str, Any]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,29 @@ def put(file: str, data: bytes) -> Callable[[Path], object]:
 def remove(file: str) -> Callable[[Path], None]:
     """Return a change of a folder: a file less."""
     return lambda folder: (folder / file).unlink()
+
+
+def both(*changes: Callable[[_T], object]) -> Callable[[_T], None]:
+    """Return several changes as one."""
+
+    def change(thing: _T) -> None:
+        for one in changes:
+            one(thing)
+
+    return change
+
+
+def add_face(folder: Path) -> None:
+    """Write picture and Croissant metadata, and a card that shows the picture."""
+    write_face(read_metadata(folder), 0)
+
+
+def drop_face(folder: Path, manifest: Manifest, edition: Edition) -> None:
+    """Take away what `add_face` writes, and write the card without it."""
+    for name in (CROISSANT, PICTURE):
+        (folder / name).unlink(missing_ok=True)
+    size = sum(path.stat().st_size for path in (folder / "data").iterdir())
+    write_plain_card(folder, manifest, edition, size, size)
 
 
 def link(file: str, real: str) -> Callable[[Path], None]:

@@ -8,7 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from building import LABELLED, Document, Plan
-from cases import CARD, MANIFEST, SHARD, SHARDS, Case, at, drop, edit_list, plan_of, put, set_to, swap
+from cases import (
+    CARD,
+    CROISSANT,
+    MANIFEST,
+    PICTURE,
+    SHARD,
+    SHARDS,
+    Case,
+    add_face,
+    at,
+    both,
+    drop,
+    edit_list,
+    plan_of,
+    put,
+    set_to,
+    swap,
+)
 
 PLAIN = Plan()
 NESTED = "[" * 70 + "]" * 70
@@ -292,4 +309,23 @@ CARDS = [
     ),
 ]
 
-CASES = [*DOCUMENTS, *FIELDS, *LISTS, *CARDS]
+CROISSANTS = [
+    edited("croissant-not-json", "LADD-052", "An empty file.", put(CROISSANT, b""), CROISSANT),
+    edited("croissant-of-other-things", "LADD-052", "JSON, but no Croissant.", put(CROISSANT, b"[]\n"), CROISSANT),
+    edited(
+        "croissant-of-earlier-version",
+        "LADD-052",
+        "Another checksum of the manifest than it has.",
+        both(add_face, swap(CROISSANT, '"sha256": "', '"sha256": "a')),
+        CROISSANT,
+    ),
+    edited(
+        "picture-of-earlier-version",
+        "LADD-052",
+        "Another picture than Croissant states.",
+        both(add_face, put(PICTURE, b"PNG")),
+        CROISSANT,
+    ),
+]
+
+CASES = [*CROISSANTS, *DOCUMENTS, *FIELDS, *LISTS, *CARDS]

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from building import LABELLED, Draft, Plan, make_draft
-from cases import Case, at
+from cases import Case, at, drop_face
 from PIL import Image
 
 from ladd_data.digests import Digests
 from ladd_data.jpeg import decode_jpeg, read_jpeg_header
 from ladd_data.manifest import Classes, Manifest
-from ladd_data.shards.writer import new_dataset
 from ladd_data.types import U8, Edition
 from ladd_data.views.geometry import grid
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import reference_view
+from ladd_data.writer import new_dataset
 
 PLAIN = Plan(mode="none")
 COUNT = 2
@@ -64,6 +64,7 @@ class JpegCase(Case):
             manifest = self._manifest(draft, digests)
             content = json.dumps(draft.document, ensure_ascii=False, indent=2) + "\n"
             writer.seal(manifest, content.encode())
+        drop_face(home / "set", manifest, self.edition)
         problems = [{"clause": clause, "where": where} for clause, where in self.problems]
         expected = {"about": self.about, "valid": not problems, "problems": problems}
         text = json.dumps(expected, ensure_ascii=False, indent=2) + "\n"

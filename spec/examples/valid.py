@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 from building import LABELLED, Document, Draft, Plan
-from cases import CARD, SHARD, SHARDS, Case, drop, plan_of, set_to, swap
+from cases import CARD, SHARD, SHARDS, Case, add_face, both, drop, plan_of, set_to, swap
 from jpeg_cases import VALID as JPEGS
 from label_set_cases import VALID as SETS
 
@@ -44,16 +44,6 @@ def without_optional(document: Document) -> None:
         drop(key)(document)
     for key in ("ids", "source"):
         drop(f"classes.{key}")(document)
-
-
-def both(*changes: Callable[[Document], object]) -> Callable[[Document], None]:
-    """Return several changes as one."""
-
-    def change(document: Document) -> None:
-        for one in changes:
-            one(document)
-
-    return change
 
 
 def more_card(folder: Path) -> None:
@@ -203,6 +193,7 @@ CASES: list[Case] = [
     *(Case(f"soft-{space}", f"Whole-image soft {space}.", replace(PLAIN, soft=space)) for space in SPACES),
     Case("soft-and-dense", "Whole-image soft labels and dense ones.", replace(LABELLED, soft="logits")),
     *(case for edition, short in EDITIONS.items() for case in in_edition(edition, short)),
+    Case("picture-and-croissant", "All that may stand beside the card.", after=add_face),
     Case("card-with-more", "A card with a field and a section added by hand.", after=more_card),
     *JPEGS,
     *SETS,

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ladd_data.card.write import write_face
 from ladd_data.digests import DigestMeter, Digests
 from ladd_data.files import new_folder, write_synced
+from ladd_data.joined_files import JoinedFiles
 from ladd_data.manifest import MANIFEST_PATH, Classes, Manifest
 from ladd_data.manifest_json import dump_manifest
-from ladd_data.shards.card import CARD_PATH, write_card
 from ladd_data.shards.container import ShardWriter
 from ladd_data.shards.editions import find_container
-from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
+from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, dump_shard_list
 from ladd_data.shards.images import PixelImages, decode_image, digest_image
-from ladd_data.shards.layout import Layout, Records
+from ladd_data.shards.layout import Layout, Records, layout_of
 from ladd_data.shards.plan import ShardPlan, plan_shards
 from ladd_data.types import U8, Edition
 
@@ -31,10 +32,10 @@ class DatasetWriter:
         make_parts(folder)
         self._folder, self._layout, self._edition = folder, layout, edition
         self._container = find_container(edition)
-        self._plan = plan_shards(count, layout.record_bytes)
+        self.plan = plan_shards(count, layout.record_bytes)
         self._digests = DigestMeter(classes)
         self._bytes = 0
-        self.shards: ShardWriter = self._container.open_writer(folder, layout, self._plan)
+        self.shards: ShardWriter = self._container.open_writer(folder, layout, self.plan)
 
     @property
     def folder(self) -> Path:
@@ -53,13 +54,15 @@ class DatasetWriter:
         layout, images = self._layout, records.images
         if pixels is None and self._container.HOLDS_PIXELS:
             pixels = np.stack([decode_image(images, row, layout) for row in range(len(records))])
-        for row, (name, label) in enumerate(zip(records.ids, records.labels.tolist(), strict=True)):
-            known = digests[row] if digests else None
-            image = known or digest_image(images, row, None if pixels is None else pixels[row], layout)
-            self._digests.add(name, label, image, records.dense, row)
+        if digests is None:
+            decoded = [None] * len(records) if pixels is None else pixels
+            digests = [digest_image(images, row, image, layout) for row, image in enumerate(decoded)]
+        self._digests.add_all(records.ids, records.labels.tolist(), digests, records.dense)
         if self._container.HOLDS_PIXELS and pixels is not None:
             images = PixelImages(pixels, layout.png or list(images))
             self._bytes += pixels.nbytes + (0 if layout.png else sum(map(len, images)))
+        elif isinstance(images, JoinedFiles):
+            self._bytes += images.nbytes
         else:
             images = list(images)
             self._bytes += sum(map(len, images))
@@ -79,7 +82,7 @@ class DatasetWriter:
     def seal(self, manifest: Manifest, content: bytes) -> None:
         """Write footers, meta/ and the card; `content` is the manifest as it goes to disk, byte for byte."""
         paths = self.shards.close(content)
-        shards = [_describe(self._folder, self.shards, index, path, self._plan) for index, path in enumerate(paths)]
+        shards = [_describe(self._folder, self.shards, index, path, self.plan) for index, path in enumerate(paths)]
         seal_folder(self._folder, manifest, content, self._edition, shards, self._bytes)
 
 
@@ -122,7 +125,7 @@ def write_shard(
 def seal_folder(
     folder: Path, manifest: Manifest, content: bytes, edition: Edition, shards: list[Shard], stored_bytes: int
 ) -> None:
-    """Write meta/ and the card beside finished shards.
+    """Write meta/, the card, its picture and Croissant metadata beside finished shards.
 
     Args:
         folder: the dataset folder.
@@ -134,8 +137,7 @@ def seal_folder(
     """
     write_synced(folder / MANIFEST_PATH, content)
     write_synced(folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, edition, shards))
-    card = write_card(manifest, edition, stored_bytes, sum(shard.bytes for shard in shards))
-    write_synced(folder / CARD_PATH, card.encode())
+    write_face(Folder(folder, manifest, layout_of(manifest), edition, tuple(shards), content), stored_bytes)
 
 
 def _describe(folder: Path, writer: ShardWriter, index: int, path: str, plan: ShardPlan) -> Shard:

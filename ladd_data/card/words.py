@@ -27,13 +27,23 @@ def say_summary(manifest: Manifest, ipc: str) -> str:
     images, labels, classes = manifest.images, manifest.labels, len(manifest.classes.names)
     kind = "colour" if images.channels == 3 else "greyscale"
     text = (
-        f"{_many(images.count, f'distilled {kind} image')} of {_many(classes, 'class', 'classes')}, {ipc} per class, "
-        f"{images.width} × {images.height} pixels, made by {manifest.distillation.method}."
+        f"{count_of(images.count, f'distilled {kind} image')} of {count_of(classes, 'class', 'classes')}, {ipc} per "
+        f"class, {images.width} × {images.height} pixels, made by {manifest.distillation.method}."
     )
     if labels is not None:
-        text += f" Each comes with {_many(labels.count, 'dense label')}, one for each view: {say_views(labels.views)}"
+        text += (
+            f" Each comes with {count_of(labels.count, 'dense label')}, one for each view: {say_views(labels.views)}"
+        )
         return text + (", some of them missing." if labels.present else ".")
     return text + " Hard labels only: no dense labels yet."
+
+
+def say_ipc(manifest: Manifest) -> str:
+    """Return the images per class in words."""
+    count, classes = manifest.images.count, len(manifest.classes.names)
+    if manifest.distillation.ipc is not None:
+        return str(manifest.distillation.ipc)
+    return f"about {count / classes:.3g}" if count % classes else str(count // classes)
 
 
 def say_facts(manifest: Manifest, edition: Edition, ipc: str) -> dict[str, str]:
@@ -45,28 +55,48 @@ def say_facts(manifest: Manifest, edition: Edition, ipc: str) -> dict[str, str]:
         "Classes": str(len(manifest.classes.names)),
         "Images per class": ipc,
         "Image size": f"{images.width} × {images.height}, {images.encoding.upper()}",
-        "Labels": _say_coding(labels) if labels is not None else "hard" + (" and soft" if manifest.soft else ""),
+        "Labels": say_coding(labels) if labels is not None else "hard" + (" and soft" if manifest.soft else ""),
         "Edition": _EDITIONS[edition],
         "Licence": manifest.license or "not stated",
     }
 
 
-def say_trust(manifest: Manifest, level: Level, records: int) -> list[Statement]:
-    """Return what speaks for the dataset, and what to look at before relying on it."""
-    read = f", of all {_many(records, 'record')}" if level == "full" else ""
+def say_verdict(said: list[Statement]) -> str:
+    """Return the answer in a sentence or two: that nothing is wrong, and what is worth a look."""
+    names = list(dict.fromkeys(about.lower() for mark, about, _ in said if mark == "look"))
+    if not names:
+        return "Every check passed."
+    listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+    return f"Every check passed. Worth a look before you rely on it: {listed}."
+
+
+def say_trust(manifest: Manifest, level: Level, records: int, agreement: float | None) -> list[Statement]:
+    """Return what speaks for the dataset, and what to look at before relying on it.
+
+    Args:
+        manifest: the dataset's.
+        level: of the check that found nothing wrong.
+        records: how many records that check read.
+        agreement: share of views whose most probable class is the hard one; None without dense labels.
+    """
+    read = f", of all {count_of(records, 'record')}" if level == "full" else ""
     said: list[Statement] = [
         ("good", "Valid", f"Nothing wrong found while this page was written, at level {level}: {_LEVELS[level]}{read}.")
     ]
     labels = manifest.labels
     if labels is not None:
-        said += [_say_certificate(labels), *_say_labelers(labels)]
+        said += [say_certificate(labels), *say_labelers(labels)]
+        if agreement is not None:
+            said.append(_say_agreement(agreement, len(manifest.classes.names)))
     if manifest.soft is not None:
         bars = "" if manifest.soft.space != "targets" else "; they are regression targets, so no bars are drawn of them"
         said.append(("fact", "Soft labels", f"The distiller's own, one per image, as {manifest.soft.space}{bars}."))
-    said.append(_say_pixels(manifest))
+    said.append(say_pixels(manifest))
     made = manifest.distillation
-    asserted, found = ", ".join(made.asserted) or "nothing", ", ".join(made.read) or "nothing"
-    said.append(("look" if made.asserted else "fact", "Said by a person", f"{asserted}. Read from files: {found}."))
+    if made.asserted:
+        by_word, found = ", ".join(made.asserted), ", ".join(made.read) or "nothing"
+        text = f"{by_word}: stated by whoever converted it, not found in the files. Read from them: {found}."
+        said.append(("look", "Statements", text))
     if manifest.images.whitening == "zca":
         said.append(
             ("look", "Whitening", "The images are ZCA-whitened: a network has to see whitened images in tests.")
@@ -87,7 +117,7 @@ def say_recipe(recipe: Recipe) -> str:
         rate = f" at {recipe.optimizer.lr:g}" if recipe.optimizer.lr is not None else ""
         parts.append(recipe.optimizer.name + rate)
     if recipe.epochs is not None:
-        parts.append(_many(recipe.epochs, "epoch"))
+        parts.append(count_of(recipe.epochs, "epoch"))
     if recipe.batch_size is not None:
         parts.append(f"batches of {recipe.batch_size}")
     return ", ".join(parts) + (f" ({recipe.source})" if recipe.source else "") + "."
@@ -125,7 +155,8 @@ def flops(count: int) -> str:
     return f"{count / 10**6:.3g} MFLOPs"
 
 
-def _say_certificate(labels: Labels) -> Statement:
+def say_certificate(labels: Labels) -> Statement:
+    """Return how far stored labels are from the labeler's."""
     error = labels.certificate
     original = "the labels' they were re-encoded from" if labels.parent else "the labeler's"
     agreement = "every view" if error.top1_agreement == 1 else f"{percent(error.top1_agreement)} of views"
@@ -136,7 +167,14 @@ def _say_certificate(labels: Labels) -> Statement:
     return ("good" if error.mean_tv <= 0.01 else "look", "Certificate", text)
 
 
-def _say_labelers(labels: Labels) -> list[Statement]:
+def _say_agreement(agreement: float, classes: int) -> Statement:
+    chance = percent(1 / classes)
+    text = f"{percent(agreement)} of views have the image's own class on top; by chance it would be {chance}."
+    return ("look" if agreement < 1.2 / classes else "fact", "Agreement", text)
+
+
+def say_labelers(labels: Labels) -> list[Statement]:
+    """Return which networks made the labels; of many, the first eight."""
     if labels.labeler is None:
         return [("look", "Labeler", "Not known: the labels came with the dataset, and no network vouches for them.")]
     said = [_say_labeler(labeler) for labeler in labels.labelers[:8]]
@@ -147,14 +185,15 @@ def _say_labelers(labels: Labels) -> list[Statement]:
 
 
 def _say_labeler(labeler: Labeler) -> Statement:
-    trained = f", {_many(labeler.epochs, 'epoch')}" if labeler.epochs is not None else ""
+    trained = f", {count_of(labeler.epochs, 'epoch')}" if labeler.epochs is not None else ""
     if labeler.accuracy is None:
         return ("look", "Labeler", f"{labeler.network.name}{trained}; how accurate it is was not stated.")
     right = f"right on {percent(labeler.accuracy)} of held-out images"
     return ("fact", "Labeler", f"{labeler.network.name}{trained}, {right}.")
 
 
-def _say_pixels(manifest: Manifest) -> Statement:
+def say_pixels(manifest: Manifest) -> Statement:
+    """Return what storing the pixels cost."""
     images = manifest.images
     if images.encoding == "jpeg":
         return ("good", "Pixels", "The method's own JPEG files, byte for byte.")
@@ -166,12 +205,14 @@ def _say_pixels(manifest: Manifest) -> Statement:
     return ("look" if error.clipped_share > 0.01 else "good", "Pixels", text)
 
 
-def _say_coding(labels: Labels) -> str:
+def say_coding(labels: Labels) -> str:
+    """Return how labels are stored, in a few words."""
     coding = labels.coding
     kind = f"top {coding.k}" if coding.encoding == "topk" else coding.encoding
     kind = f"{coding.dtype} {coding.space}" if coding.encoding == "dense" else kind
     return f"{labels.count} per image, {kind.replace('_', '-')}"
 
 
-def _many(count: int, one: str, several: str | None = None) -> str:
+def count_of(count: int, one: str, several: str | None = None) -> str:
+    """Return a number of things, such as "1 view" or "2,000 views"."""
     return f"{count:,} {one if count == 1 else several or one + 's'}"

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from ladd_data.card.header import CARD_PATH, read_card_header
 from ladd_data.digests import DigestMeter
 from ladd_data.errors import DatasetError, LabelError, Problem, UsageError
 from ladd_data.files import HashingFile, canonical_json, new_folder, write_atomically, write_synced
 from ladd_data.manifest import SPEC_VERSION, Labels, LabelSet, Manifest, classes_digest
 from ladd_data.manifest_json import dump_label_set, join_label_set
 from ladd_data.recipe import Recipe
-from ladd_data.shards.card import CARD_PATH, read_card_header
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, ShardWriter, compact_json
 from ladd_data.shards.folder import Folder, read_metadata
 from ladd_data.shards.images import digest_image
@@ -86,8 +86,8 @@ class LabelShardWriter(ShardWriter):
     def abort(self) -> None:
         """Close the files as they are; they are about to be thrown away."""
         for writer, file in zip(self._writers, self._files, strict=True):
+            file.abandon()
             writer.close()
-            file.close()
 
     def _path(self, index: int) -> Path:
         return self._folder / Path(self._plan.path(index, self._suffix)).name
@@ -108,6 +108,11 @@ class LabelShardWriter(ShardWriter):
         columns = [to_array(values, self._schema.field(name).type) for name, values in group.dense.items()]
         table = pa.table([pa.array(group.ids, pa.string()), *columns], schema=self._schema)
         self._writers[-1].write_table(table, row_group_size=len(group))
+
+    def _end(self) -> None:
+        for before in self._files[-2:-1]:
+            before.wait()  # so that the disk is at most a shard behind
+        self._files[-1].rest()
 
     def _finish(self, index: int, path: Path, meta: bytes) -> None:
         self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})
