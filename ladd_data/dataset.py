@@ -50,8 +50,7 @@ def load(path: str | Path, *, revision: str | None = None, labels: str | None = 
         path: the folder; or "user/repo" where there is no such folder, or "hf://datasets/user/repo@revision", which
             are downloaded into huggingface_hub's cache.
         revision: of a dataset on the Hub, a tag, branch or commit; the head of "main" where left out.
-        labels: the name of a label set, whose labels take the place of those in the records. Of a dataset on the Hub
-            it is downloaded, and no other set is.
+        labels: a label set, in place of the labels in the records; of one on the Hub no other set is downloaded.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
             read later is still held to the format's limits, and what cannot be read is a DatasetError. Shards
             that the cache was made of, and that have not been written since, are compared when they are first
@@ -146,8 +145,7 @@ class Dataset:
             views: view numbers wanted, in that order; None for all.
             normalize: turn the views into model input; False leaves them on the 0..255 scale.
             index: the records' numbers (`batch.index`); needed only where views differ from record to record.
-            pixels: where views are mixed, returns images by record numbers, int64 [n], as uint8 [n, channels,
-                height, width]; the dataset in memory where left out.
+            pixels: for mixed views, returns images by record numbers; where left out, this dataset is read.
 
         Returns:
             float32 [batch, views, channels, height, width] on the images' device.
@@ -308,7 +306,6 @@ class Dataset:
 
     @cached_property
     def _places(self) -> ViewPlaces:
-        """Where each record's views lie."""
         return ViewPlaces(self.folder, self._pixels)
 
     def _pixels(self, rows: I64) -> U8:

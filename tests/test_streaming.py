@@ -23,6 +23,7 @@ from making import label, make_distilled
 from serving import Server, serve
 
 import ladd_data as ladd
+from ladd_data import writer
 from ladd_data.convert import convert, prepare
 from ladd_data.dataset import Dataset
 from ladd_data.encodings.profiles import ENCODINGS
@@ -36,7 +37,7 @@ from ladd_data.loaders.remote import Patience, SourceError, open_source
 from ladd_data.loaders.streaming import StreamingLoader
 from ladd_data.manifest import Boxes
 from ladd_data.png import encode_png
-from ladd_data.shards import plan, writer
+from ladd_data.shards import plan
 from ladd_data.testing import check_loader
 from ladd_data.types import Batch, Edition
 

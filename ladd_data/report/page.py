@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ladd_data.card.snippets import write_snippets
+from ladd_data.card.snippets import PLACEHOLDER, write_snippets
 from ladd_data.card.words import say_facts, say_recipe, say_summary, say_trust, say_verdict
 from ladd_data.errors import DatasetError
 from ladd_data.files import write_atomically
@@ -143,8 +143,8 @@ def _trust(folder: Folder, gathered: Gathered, checked: Report) -> Markup:
 def _use(folder: Folder) -> Markup:
     blocks = code_blocks(write_snippets(folder.manifest, folder.edition))
     if (name := set_of(folder)) is not None:  # plain libraries do not join a set's labels with the images
-        own = [block for block in blocks if 'ladd.load("PATH")' in block]
-        blocks = [block.replace('ladd.load("PATH")', f'ladd.load("PATH", labels="{name}")') for block in own]
+        ours = f'ladd.load("{PLACEHOLDER}"'
+        blocks = [block.replace(ours, f'{ours}, labels="{name}"') for block in blocks if ours in block]
     return element(
         "section",
         element("h2", "How to use it", id="use"),

@@ -70,6 +70,31 @@ class JoinedFolder(Folder):
         labels = {name: size for name, size in self.labels.column_bytes().items() if name != "id"}
         return kept | labels
 
+    def with_labels(self, first: int, records: Records) -> Records:
+        """Return records with the labels of the set, found by their place and compared by id.
+
+        Args:
+            first: number of the first record.
+            records: of the dataset.
+
+        Raises:
+            DatasetError: the set has another record in the place of one, or cannot be read.
+        """
+        files, at = self.labels, 0
+        parts = []
+        for ids, columns in files.rows(first, first + len(records)):
+            for row, name in enumerate(ids):
+                if name != records.ids[at + row]:
+                    place, number = files.shard_of(first + at + row)
+                    found, expected = f'labels of record "{name}"', f'those of "{records.ids[at + row]}", in its place'
+                    where = say_place(place, number, name)
+                    raise DatasetError([Problem("LADD-095", where, found, expected, _AGAIN, number, name)])
+            parts.append(columns)
+            at += len(ids)
+        joined = parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in files.columns}
+        dense = pick(records.dense, ("soft_",)) | joined
+        return replace(records, dense={name: dense[name] for name in self.layout.dense})
+
 
 def read_joined(path: Path, labels: str | None) -> Folder:
     """Read the metadata of a dataset folder, joined with a label set where one is named.
@@ -162,7 +187,7 @@ class _JoinedContainer:
         starts = (self._first(path) + np.concatenate([[0], np.cumsum(sizes)])).tolist()
         groups = list(range(len(sizes))) if row_groups is None else row_groups
         for group, records in zip(groups, self._base.read_records(path, plain.layout, row_groups), strict=True):
-            yield self._join(starts[group], records, layout)
+            yield self._folder.with_labels(starts[group], records)
 
     def read_footer(self, path: Path) -> Footer:
         return self._base.read_footer(path)
@@ -190,20 +215,3 @@ class _JoinedContainer:
                 return first
             first += shard.rows
         raise ValueError(f"{path}: no shard of the dataset")
-
-    def _join(self, first: int, records: Records, layout: Layout) -> Records:
-        """Return records with the labels of the set, found by their place and compared by id."""
-        files, at = self._folder.labels, 0
-        parts = []
-        for ids, columns in files.rows(first, first + len(records)):
-            for row, name in enumerate(ids):
-                if name != records.ids[at + row]:
-                    place, number = files.shard_of(first + at + row)
-                    found, expected = f'labels of record "{name}"', f'those of "{records.ids[at + row]}", in its place'
-                    where = say_place(place, number, name)
-                    raise DatasetError([Problem("LADD-095", where, found, expected, _AGAIN, number, name)])
-            parts.append(columns)
-            at += len(ids)
-        joined = parts[0] if len(parts) == 1 else {n: np.concatenate([p[n] for p in parts]) for n in files.columns}
-        dense = pick(records.dense, ("soft_",)) | joined
-        return replace(records, dense={name: dense[name] for name in layout.dense})
