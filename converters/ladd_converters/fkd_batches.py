@@ -105,12 +105,13 @@ def list_batches(path: Path) -> list[BatchFile]:
 
 def find_gap(files: Sequence[BatchFile]) -> str | None:
     """Return the first epoch or batch that is missing before a later one, such as "epoch_2/batch_1.tar"."""
-    due = (0, 0)
+    epoch, number = 0, 0
     for file in files:
-        here = (file.epoch, file.number)
-        if here not in (due, (due[0] + 1, 0) if due[1] else due):
-            return f"epoch_{due[0]}/batch_{due[1]}.tar"
-        due = (file.epoch, file.number + 1)
+        if file.epoch != epoch and number:
+            epoch, number = epoch + 1, 0
+        if (file.epoch, file.number) != (epoch, number):
+            return f"epoch_{epoch}/batch_{number}.tar"
+        number += 1
     return None
 
 
