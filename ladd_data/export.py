@@ -44,7 +44,7 @@ def export_dataset(
         UsageError: the target exists.
     """
     folder, manifest, count = dataset.folder, dataset.manifest, len(dataset)
-    content = (folder.path / MANIFEST_PATH).read_bytes()
+    content = folder.content
     with new_dataset(target, manifest.classes, folder.layout, count, edition=edition, overwrite=overwrite) as writer:
         done = 0
         for records, pixels in _parts(dataset, edition):

@@ -187,12 +187,19 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(target: Path, *, overwrite: bool = False, after: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def new_folder(
+    target: Path,
+    *,
+    overwrite: bool = False,
+    after: Callable[[], None] = lambda: None,
+    marker: str = "meta/ladd.json",
+) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends well.
 
     The work happens in `.<name>.partial` beside the target. Whatever ends the block early, a kill
     included, leaves the target as it was; the next run clears the leftovers and starts afresh. `after` is
-    called when the target is in its place and no other run may write it yet.
+    called when the target is in its place and no other run may write it yet. `marker` is the file by which a
+    target that may be overwritten is known.
 
     Raises:
         UsageError: the target exists and `overwrite` is not set, or another run is writing it.
@@ -205,14 +212,14 @@ def new_folder(target: Path, *, overwrite: bool = False, after: Callable[[], Non
         target.parent.mkdir(parents=True, exist_ok=True)
         with _sole_writer(target):
             _restore_old(target)
-            _refuse_target(target, overwrite)
+            _refuse_target(target, overwrite, marker)
             partial = target.with_name(f".{target.name}.partial")
             _discard(partial)
             partial.mkdir()
             try:
                 started = True
                 yield partial
-                _refuse_target(target, overwrite)
+                _refuse_target(target, overwrite, marker)
                 _swap(partial, target)
                 after()
             except BaseException:
@@ -249,12 +256,12 @@ def _sole_writer(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_target(target: Path, overwrite: bool) -> None:
+def _refuse_target(target: Path, overwrite: bool, marker: str) -> None:
     if target.exists() and not target.is_dir():
         raise UsageError(f"{target}: exists and is not a folder. Choose another -o.")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
         raise UsageError(f"{target}: exists already. Choose another -o, or add --overwrite to replace it.")
-    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / "meta" / "ladd.json").exists():
+    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / marker).exists():
         raise UsageError(f"{target}: is not a ladd dataset, so --overwrite will not replace it. Choose another -o.")
 
 

@@ -107,7 +107,7 @@ def count_ledger(folder: Folder) -> Ledger:
         stored=stored,
         zipped_records=measured,
         hard_labels=columns["label"],
-        views=0,
+        views=sum(size for name, size in columns.items() if name.startswith("view_")),
         metadata=files - sum(columns.values()),
         files=files,
         labeling_flops=sum(labeler.labeling_flops for labeler in labelers) if labelers else None,

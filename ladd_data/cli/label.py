@@ -18,7 +18,7 @@ from ladd_data.errors import LaddError, UsageError, nearest
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
     from ladd_data.labeling.team import Ranks
-    from ladd_data.manifest import Boxes, Full, Grid, Manifest
+    from ladd_data.manifest import Manifest, ViewSpec
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -38,7 +38,10 @@ def label(
     full: Annotated[bool, typer.Option("--full", help="One view, the whole image, in place of a grid.")] = False,
     boxes: Annotated[int | None, typer.Option(min=1, help="Random crops per image, in place of a grid.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="With --boxes: mirror half of them.")] = False,
-    box_seed: Annotated[int, typer.Option(min=0, help="With --boxes: of the draw.")] = 0,
+    mix: Annotated[
+        str | None, typer.Option(help="With --boxes: mix each with another image's: cutmix, mixup or both.")
+    ] = None,
+    box_seed: Annotated[int, typer.Option(min=0, help="With --boxes: of the draw, mixing included.")] = 0,
     profile: Annotated[
         str | None,
         typer.Option(help="default: float16 log-probabilities + logz; paper: float32 probabilities; compact."),
@@ -69,17 +72,17 @@ def label(
     """
     from ladd_data.dataset import load
     from ladd_data.files import recover
+    from ladd_data.labeling.drawing import BoxDraw
     from ladd_data.labeling.label import Reports, label_dataset
     from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
     from ladd_data.labeling.plan import LabelPlan
-    from ladd_data.labeling.reading import BoxDraw
     from ladd_data.labeling.team import device_of_rank, join_ranks
     from ladd_data.manifest import count_views
 
     _check_choice("--average", average, ("probs", "logits"))
     _check_choice("--precision", precision, ("float32", "bf16"))
     allowed = _parse_bytes(memory)
-    views = _choose_views(grid, ratio, full, boxes, flip)
+    views = _choose_views(grid, ratio, full, boxes, flip, mix)
     with join_ranks() as ranks, _one_voice(ranks):
         chosen = device_of_rank(choose_device(device))
         ranks.lead(lambda: recover(out))
@@ -154,14 +157,19 @@ def _parse_bytes(text: str | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool) -> Grid | Full | Boxes:
-    from ladd_data.manifest import Boxes, Full
+def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool, mix: str | None) -> ViewSpec:
+    from ladd_data.manifest import Boxes, Full, Mix
     from ladd_data.views.geometry import grid as make_grid
 
     if full and boxes is not None:
         raise UsageError("--full and --boxes exclude each other: give one.")
     if flip and boxes is None:
         raise UsageError("--flip goes with --boxes.")
+    if mix is not None:
+        _check_choice("--mix", mix, ("cutmix", "mixup", "both"))
+        if boxes is None:
+            raise UsageError("--mix goes with --boxes.")
+        return Mix(count=boxes, flip=flip, cutmix=mix != "mixup", mixup=mix != "cutmix")
     if boxes is not None:
         return Boxes(count=boxes, flip=flip)
     return Full() if full else make_grid(grid, ratio)

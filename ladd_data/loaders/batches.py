@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +18,22 @@ from ladd_data.loaders.order import draw_views
 from ladd_data.loaders.schedule import Slots
 from ladd_data.manifest import Labels
 from ladd_data.types import Batch, DenseSpace, Views
+from ladd_data.views.mixing import Pixels
 
-CutViews = Callable[[Tensor, Sequence[int], Tensor], Tensor]
-"""(images, view numbers, record numbers) -> float32 [batch, views, channels, height, width]: `Dataset.views`."""
+
+class CutViews(Protocol):
+    """Cuts views: `Dataset.views`."""
+
+    def __call__(self, images: Tensor, numbers: Sequence[int], index: Tensor, pixels: Pixels | None = None) -> Tensor:
+        """Return float32 [batch, views, channels, height, width].
+
+        Args:
+            images: uint8 [batch, channels, height, width].
+            numbers: of the views.
+            index: the records' numbers, int64 [batch].
+            pixels: for views that are mixed, returns the images of other records.
+        """
+
 
 KEPT = ("dense_", "soft_", "view_present")
 """Prefixes of the label columns that a batch is made of."""
@@ -43,6 +58,7 @@ class BatchMaker:
     seed: of drawn views.
     cut: cuts views; None where the caller needs none.
     device: where batches are to be.
+    pixels: of any record, for views that are mixed; None leaves it to `cut` where they come from.
     """
 
     labels: Labels | None
@@ -51,6 +67,7 @@ class BatchMaker:
     seed: int
     cut: CutViews | None
     device: torch.device
+    pixels: Pixels | None = None
 
     _pool: Buffers = field(init=False, repr=False, compare=False)
 
@@ -59,6 +76,10 @@ class BatchMaker:
         check_space(self.space, self.labels.coding if self.labels else None)
         views = self.labels.count if self.labels else 0
         object.__setattr__(self, "_pool", Buffers((views, self.classes), np.dtype(np.float32)))
+
+    def with_images(self, pixels: Pixels) -> BatchMaker:
+        """Return a maker that takes the images that views are mixed with from `pixels`."""
+        return replace(self, pixels=pixels)
 
     def make(self, slots: Slots, images: Tensor, classes: Tensor, stored: Mapping[str, Tensor]) -> Batch:
         """Return a batch on the device.
@@ -116,7 +137,7 @@ class _Cutter:
         labels, cut = self.maker.labels, self.maker.cut
         if labels is None or cut is None or batch.dense is None:
             raise UsageError('this dataset has no dense labels, so it has no views. Run "ladd label" first.')
-        count = labels.count
+        count, cut = labels.count, partial(cut, pixels=self.maker.pixels)
         if k is not None and (isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= count):
             raise UsageError(f"views({k!r}): expected a number of views, 1 .. {count}, or None for all.")
         if k is None or k == count:

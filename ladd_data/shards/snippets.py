@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ladd_data.manifest import Boxes, Labels, Manifest
+from ladd_data.manifest import ByRecord, Labels, Manifest
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import Edition
 
@@ -78,7 +78,7 @@ def _with_ours(manifest: Manifest) -> list[str]:
     normalised = "    x = dataset.model_input({})  # float32, normalised"
     views = "    crops = dataset.views({})  # the same for every view, bit-equal to what the labeler saw"
     labels = manifest.labels
-    if labels is not None and isinstance(labels.views, Boxes):  # they differ from record to record
+    if labels is not None and isinstance(labels.views, ByRecord):  # they differ from record to record
         lines += [f"for batch in {loader}:", normalised.format("batch.image")]
         return [*lines, views.format("batch.image, index=batch.index")]
     lines += [f"for image, label, dense in {loader}:", normalised.format("image")]

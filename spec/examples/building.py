@@ -23,9 +23,9 @@ from ladd_data.manifest import (
     Classes,
     Coding,
     Full,
-    Grid,
     Manifest,
     Normalization,
+    ViewSpec,
     count_views,
 )
 from ladd_data.manifest_json import parse_manifest
@@ -68,7 +68,7 @@ class Plan:
     rows_per_group: int = 100
 
     @property
-    def views(self) -> Grid | Full | Boxes:
+    def views(self) -> ViewSpec:
         """The views that the dense labels belong to."""
         return self.kind or grid(self.n, self.ratio)
 
