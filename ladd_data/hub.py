@@ -22,6 +22,7 @@ from ladd_data.remote import check_repo, explain_stale, hub_errors, quietly
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.card_merge import merge_cards
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
+from ladd_data.shards.joined import check_label_sets
 from ladd_data.validation import validate
 
 if TYPE_CHECKING:
@@ -181,7 +182,9 @@ def pull(repo: str, target: str | Path, *, revision: str | None = None, overwrit
             )
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         try:
-            return open_folder(partial).manifest
+            folder = open_folder(partial)
+            check_label_sets(folder)
+            return folder.manifest
         except DatasetError as error:
             raise explain_stale(error, partial) from error
         except UsageError as error:
@@ -276,7 +279,9 @@ def _merge(api: HfApi, repo: str, remote: _Remote, card: _File) -> _File:
 
 def _compare(files: dict[str, _File], remote: _Remote) -> _Plan:
     same = {name for name, file in files.items() if name in remote.files and file.equals(remote.files[name])}
-    gone = [name for name in sorted(remote.files) if name not in files and name.startswith(("data/", "meta/"))]
+    gone = [
+        name for name in sorted(remote.files) if name not in files and name.startswith(("data/", "meta/", "labels/"))
+    ]
     adds = {name: file for name, file in files.items() if name not in same}
     return _Plan(adds, gone, len(same))
 

@@ -11,12 +11,14 @@ import math
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
 from ladd_data.shards.card import CARD_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
+from ladd_data.shards.joined import JoinedFolder
 from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
@@ -92,11 +94,12 @@ def count_ledger(folder: Folder) -> Ledger:
     per_record = sum(math.prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
     raw = Counted(images.count * pixels, images.count * per_record)
     columns = folder.column_bytes()
+    other = folder.other_bytes() if isinstance(folder, JoinedFolder) else 0
     stored = Counted(
         columns["image"] + columns.get("image_file", 0),
         sum(size for name, size in columns.items() if name.startswith("dense_")),
     )
-    files = sum((folder.path / name).stat().st_size for name in _files(folder))
+    files = sum(path.stat().st_size for path in _files(folder))
     zipped, measured = _count_zip(folder, max(1, ZIP_SAMPLE_BYTES // pixels))
     labelers = labels.labelers if labels else ()
     training = [labeler.training_flops for labeler in labelers if labeler.training_flops is not None]
@@ -108,16 +111,16 @@ def count_ledger(folder: Folder) -> Ledger:
         zipped_records=measured,
         hard_labels=columns["label"],
         views=sum(size for name, size in columns.items() if name.startswith("view_")),
-        metadata=files - sum(columns.values()),
+        metadata=files - sum(columns.values()) - other,
         files=files,
         labeling_flops=sum(labeler.labeling_flops for labeler in labelers) if labelers else None,
         training_flops=sum(training) if training else None,
     )
 
 
-def _files(folder: Folder) -> list[str]:
-    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH, *(shard.path for shard in folder.shards)]
-    return [name for name in present if (folder.path / name).is_file()]
+def _files(folder: Folder) -> list[Path]:
+    present = [CARD_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH]
+    return [path for name in present if (path := folder.path / name).is_file()] + folder.files()
 
 
 def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:

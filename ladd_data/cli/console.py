@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
 
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+LabelSetName = Annotated[
+    str | None, typer.Option("--labels", help="A label set of the dataset, in place of the labels in its records.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
 

@@ -28,7 +28,12 @@ def label(
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")
+    ] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", help="In place of -o: add the labels to DIR as a label set of this name.")
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(help="The labeler's network said again, where it is code of your own, module:factory.")
     ] = None,
@@ -66,12 +71,13 @@ def label(
     run_log: Annotated[bool, typer.Option(help="Write meta/run.json: seconds, device, releases.")] = True,
     json: AsJson = False,
 ) -> None:
-    """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset.
+    """Label the views of a dataset (LADD, Algorithm 1): a labelled copy (-o), or one more label set of it (--as).
 
     A run that is cut short goes on where it was when it is called again. Under torchrun all ranks share the work.
     """
     from ladd_data.dataset import load
     from ladd_data.files import recover
+    from ladd_data.labeling.add import add_labels
     from ladd_data.labeling.drawing import BoxDraw
     from ladd_data.labeling.label import Reports, label_dataset
     from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
@@ -79,13 +85,17 @@ def label(
     from ladd_data.labeling.team import device_of_rank, join_ranks
     from ladd_data.manifest import count_views
 
+    if (out is None) == (as_ is None):
+        raise UsageError("say where the labels go: -o FOLDER, a labelled copy, or --as NAME, a label set of DIR.")
+    target = directory / "labels" / str(as_) if out is None else out
     _check_choice("--average", average, ("probs", "logits"))
     _check_choice("--precision", precision, ("float32", "bf16"))
     allowed = _parse_bytes(memory)
     views = _choose_views(grid, ratio, full, boxes, flip, mix)
     with join_ranks() as ranks, _one_voice(ranks):
         chosen = device_of_rank(choose_device(device))
-        ranks.lead(lambda: recover(out))
+        if out is not None:
+            ranks.lead(lambda: recover(out))
         opened: list[tuple[Dataset, list[LoadedLabeler]]] = []
         ranks.each(
             lambda: opened.append((load(directory), [load_labeler(path, chosen, network=arch) for path in labeler]))
@@ -106,11 +116,16 @@ def label(
         with progress_bar("labeling") as on_progress:
             reports = Reports(on_progress, _say if ranks.leads else lambda sentence: None, run_log)
             began = time.perf_counter()
-            manifest = label_dataset(
-                dataset, plan, out, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
-            )
+            if as_ is not None:
+                manifest = add_labels(
+                    dataset, plan, as_, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
+                )
+            else:
+                manifest = label_dataset(
+                    dataset, plan, target, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
+                )
         if ranks.leads:
-            _report(dataset, manifest, out, time.perf_counter() - began, as_json=json)
+            _report(dataset, manifest, target, time.perf_counter() - began, as_json=json)
 
 
 def _report(dataset: Dataset, manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, choose_device, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, LabelSetName, choose_device, print_json, progress_bar
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def train(
         Path | None, typer.Option("-o", "--out", help="Also write plan and results to this JSON file.")
     ] = None,
     device: Device = "auto",
+    labels: LabelSetName = None,
     json: AsJson = False,
 ) -> None:
     """Train students on a distilled dataset and print their accuracy on real images."""
@@ -53,7 +54,7 @@ def train(
 
     if not lr > 0:
         raise UsageError(f"--lr {lr}: expected more than 0.")
-    dataset = load(directory)
+    dataset = load(directory, labels=labels)
     images = dataset.manifest.images
     plan = TrainingPlan(
         loss=recipe,

@@ -17,6 +17,7 @@ from ladd_data.report.samples import write_data, write_samples
 from ladd_data.report.tables import write_classes, write_ledger, write_origin
 from ladd_data.report.words import say_facts, say_recipe, say_summary, say_trust
 from ladd_data.shards.folder import Folder, read_metadata
+from ladd_data.shards.joined import read_joined, set_of
 from ladd_data.shards.snippets import write_snippets
 from ladd_data.types import Level
 from ladd_data.validation import Report, validate
@@ -33,8 +34,10 @@ class Written:
     images: int
 
 
-def write_report(directory: Path, path: Path) -> Written:
+def write_report(directory: Path, path: Path, labels: str | None = None) -> Written:
     """Validate a dataset and write its report; equal datasets give equal bytes.
+
+    `labels`: the label set that is shown in place of the labels in the records.
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.
@@ -44,7 +47,7 @@ def write_report(directory: Path, path: Path) -> Written:
     checked = validate(directory, "full" if size <= FULL_CHECK_BYTES else "structure")
     if not checked.valid:
         raise DatasetError(checked.problems)
-    folder = read_metadata(directory)
+    folder = read_joined(directory, labels)
     gathered = gather(folder)
     page = make_page(folder, gathered, count_ledger(folder), checked)
     write_atomically(path, page.encode())
@@ -135,6 +138,9 @@ def _trust(folder: Folder, level: Level, records: int) -> Markup:
 
 def _use(folder: Folder) -> Markup:
     blocks = code_blocks(write_snippets(folder.manifest, folder.edition))
+    if (name := set_of(folder)) is not None:  # plain libraries do not join a set's labels with the images
+        own = [block for block in blocks if 'ladd.load("PATH")' in block]
+        blocks = [block.replace('ladd.load("PATH")', f'ladd.load("PATH", labels="{name}")') for block in own]
     return element(
         "section",
         element("h2", "How to use it", id="use"),

@@ -19,6 +19,7 @@ from ladd_data.shards.container import Container, Footer, ShardWriter
 from ladd_data.shards.folder import Folder, read_metadata
 from ladd_data.shards.label_sets import (
     LABELS_FOLDER,
+    LISTING,
     STATEMENT,
     LabelFiles,
     check_kinds,
@@ -50,11 +51,17 @@ class JoinedFolder(Folder):
 
     def files(self) -> list[Path]:
         """Return the paths of the files that hold records."""
-        return self.plain.files() + [self.labels.path / shard.path for shard in self.labels.shards]
+        own = [STATEMENT, LISTING, *(shard.path for shard in self.labels.shards)]
+        return self.plain.files() + [self.labels.path / name for name in own]
 
     def check(self, *, verify: bool) -> list[Problem]:
         """Compare the shards of images and of labels with what is stated of them."""
         return self.plain.check(verify=verify) + self.labels.check(verify=verify)
+
+    def other_bytes(self) -> int:
+        """Return the stored bytes of the label columns in the records, which are not used."""
+        inline = self.plain.column_bytes().items()
+        return sum(size for name, size in inline if name.startswith(("dense_", "view_")))
 
     def column_bytes(self) -> dict[str, int]:
         """Return the stored bytes of each column, over all shards."""
@@ -73,6 +80,17 @@ def read_joined(path: Path, labels: str | None) -> Folder:
     """
     folder = read_metadata(path)
     return folder if labels in (None, "default") else open_label_set(folder, str(labels))
+
+
+def check_label_sets(folder: Folder) -> None:
+    """Compare every label set of a dataset with its checksums and with the images.
+
+    Raises:
+        DatasetError: a set is not whole, or of other images.
+    """
+    for name in list_sets(folder.path):
+        if problems := open_label_set(folder, name).labels.check(verify=True):
+            raise DatasetError(problems)
 
 
 def set_of(folder: Folder) -> str | None:

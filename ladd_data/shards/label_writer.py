@@ -23,8 +23,9 @@ from ladd_data.manifest_json import dump_label_set, join_label_set
 from ladd_data.recipe import Recipe
 from ladd_data.shards.card import CARD_PATH, read_card_header
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, ShardWriter, compact_json
-from ladd_data.shards.folder import Folder
+from ladd_data.shards.folder import Folder, read_metadata
 from ladd_data.shards.images import digest_image
+from ladd_data.shards.joined import JoinedFolder
 from ladd_data.shards.label_sets import (
     LABELS_FOLDER,
     LISTING,
@@ -232,7 +233,7 @@ def new_set_folder(
     """
     target = place_of_set(source.path, name)
     offer_sets(source)  # what a run that was killed at the last step has left out
-    with new_folder(target, overwrite=overwrite, after=after, marker=STATEMENT) as folder:
+    with new_folder(target, overwrite=overwrite, after=after, marker=STATEMENT, option="--as") as folder:
         yield folder
     offer_sets(source)
 
@@ -267,6 +268,17 @@ def remove_set(source: Folder, name: str) -> None:
     shutil.rmtree(gone)
     if not any(home.iterdir()):
         home.rmdir()
+
+
+def copy_label_sets(source: Folder, target: Path) -> None:
+    """Copy every label set, byte for byte, into a finished folder of the same records, and name them on its card."""
+    if isinstance(source, JoinedFolder):
+        return
+    for name in list_sets(source.path):
+        (target / LABELS_FOLDER / name).mkdir(parents=True)
+        for path in sorted((source.path / LABELS_FOLDER / name).glob("[!.]*")):
+            shutil.copyfile(path, target / LABELS_FOLDER / name / path.name)
+    offer_sets(read_metadata(target))
 
 
 def offer_sets(source: Folder, *, without: str | None = None) -> None:
