@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ladd_data.converter import Distilled as Distilled
     from ladd_data.converter import Preset as Preset
     from ladd_data.converter import SoftValues as SoftValues
+    from ladd_data.converter import ViewLabels as ViewLabels
     from ladd_data.dataset import Dataset as Dataset
     from ladd_data.dataset import load as load
     from ladd_data.deploy import losses as losses
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
     from ladd_data.loaders.mapstyle import collate as collate
     from ladd_data.loaders.streaming import stream as stream
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
+    from ladd_data.manifest import Boxes as Boxes
     from ladd_data.manifest import Classes as Classes
     from ladd_data.manifest import Manifest as Manifest
+    from ladd_data.manifest import Mix as Mix
     from ladd_data.manifest import Normalization as Normalization
     from ladd_data.pictures import Pictures as Pictures
     from ladd_data.pictures import open_pictures as open_pictures
@@ -54,6 +57,7 @@ _HOMES = {
     "Answers": "converter",
     "Ask": "converter",
     "Batch": "types",
+    "Boxes": "manifest",
     "Classes": "manifest",
     "ConvertError": "errors",
     "Converter": "converter",
@@ -64,6 +68,7 @@ _HOMES = {
     "LabelError": "errors",
     "LaddError": "errors",
     "Manifest": "manifest",
+    "Mix": "manifest",
     "Normalization": "manifest",
     "Pictures": "pictures",
     "Preset": "converter",
@@ -74,6 +79,7 @@ _HOMES = {
     "SPEC_VERSION": "manifest",
     "SoftValues": "converter",
     "UsageError": "errors",
+    "ViewLabels": "converter",
     "boxes": "views.geometry",
     "check_labels": "labeling.checking.check",
     "collate": "loaders.mapstyle",

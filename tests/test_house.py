@@ -33,6 +33,7 @@ FLOORS = [
     {"dataset", "pictures"},
     {"converter"},
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
+    {"convert_run"},
     {"testing"},
     {"cli"},
     {"__init__", "__main__"},

@@ -55,6 +55,7 @@ class BatchRows:
     cutout: float32 [B, 7], or None. partner: int64 [B], the row that is mixed in, or None. lam: MixUp's share of the
     row's own, or what CutMix drew. bbox: rows from, columns from, rows to, columns to of CutMix's patch, in pixels of
     the view. output: float16 or float32 [B, classes]. index: int64 [B], the picture, where the file says it.
+    fields: how many the file holds; 8 are EDC's on ImageNet, whose crops were resized without rounding.
     """
 
     file: BatchFile
@@ -66,6 +67,7 @@ class BatchRows:
     bbox: tuple[int, int, int, int] | None
     output: NDArray[np.floating[Any]]
     index: NDArray[np.int64] | None
+    fields: int
 
     @property
     def kind(self) -> str:
@@ -152,6 +154,7 @@ def read_batch(file: BatchFile) -> BatchRows:
         _corners(path, content[4]),
         output.to(torch.float32).numpy().astype(stored),
         None if index is None else index.numpy().astype(np.int64),
+        len(content),
     )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -59,52 +59,43 @@ def sampled_orders(count: int, epochs: int, seed: int = SEED, draws: Draws = 2) 
     return orders
 
 
-def read_index_file(path: Path, count: int, rows: Mapping[int, int]) -> list[Order] | None:
-    """Return the orders that LPLD's JSON states, or None where there is no such file.
+def read_index_file(path: Path, count: int, epochs: int) -> list[Order]:
+    """Return the orders that LPLD's JSON states.
 
     Args:
         path: the folder of epochs.
         count: pictures there are.
-        rows: rows in each epoch's files.
+        epochs: how many there are.
 
     Raises:
-        ConvertError: it is no such JSON, or says other counts than the batches.
+        ConvertError: it is no such JSON, names pictures that do not exist, or is of a folder with fewer pictures.
     """
     file = path / INDEX_FILE
-    if not file.is_file():
-        return None
-    expected = f"a list of places 0 .. {count - 1} for each of epochs 0 .. {len(rows) - 1}"
+    expected = f"a list of places 0 .. {count - 1} for each of epochs 0 .. {epochs - 1}"
     try:
         content = json.loads(file.read_bytes())
-        orders = [np.array(content[str(epoch)], np.int64) for epoch in rows]
+        orders = [np.array(content[str(epoch)], np.int64) for epoch in range(epochs)]
     except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ConvertError(f"{file}: found something else ({type(error).__name__}); expected {expected}.") from error
-    for epoch, order in zip(rows, orders, strict=True):
-        if order.ndim != 1 or len(order) != rows[epoch]:
-            raise ConvertError(
-                f"{file}: found {len(order)} places for epoch {epoch}; its batches hold {rows[epoch]} rows. The two "
-                "are of different runs, or a batch is missing."
-            )
-        _check_places(file, f"epoch {epoch}", order, count)
+    for epoch, order in enumerate(orders):
+        if order.ndim != 1:
+            raise ConvertError(f"{file}: found {order.ndim} levels of lists in epoch {epoch}; expected {expected}.")
+        check_places(file, f"epoch {epoch}", order, count)
+    whole = max(len(order) for order in orders)
+    if whole < count and any(len(order) == whole == order.max(initial=-1) + 1 for order in orders):
+        raise ConvertError(
+            f"{file}: found epochs of all of {whole} pictures; there are {count}. A picture was added since the labels "
+            "were made, so that the places are of other ones."
+        )
     return orders
 
 
-def check_epoch(path: Path, epoch: int, order: Order, count: int, whole: bool) -> None:
-    """Check that an epoch's places are of pictures that there are, each at most once, all of them where `whole`.
+def check_places(path: Path, where: str, order: Order, count: int) -> None:
+    """Check that places are of pictures that there are, each at most once.
 
     Raises:
         ConvertError: they are not.
     """
-    _check_places(path, f"epoch {epoch}", order, count)
-    if whole and len(order) != count:
-        raise ConvertError(
-            f"{path}: found {len(order)} rows in epoch {epoch} for {count} pictures; expected as many of each. A "
-            "picture was added or removed since the labels were made, or a batch is missing: every later row would be "
-            "of another picture."
-        )
-
-
-def _check_places(path: Path, where: str, order: Order, count: int) -> None:
     if len(order) and (order.min() < 0 or order.max() >= count):
         raise ConvertError(
             f"{path}: found places {order.min()} .. {order.max()} in {where}; expected 0 .. {count - 1}, the {count} "
