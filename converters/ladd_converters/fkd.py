@@ -106,4 +106,4 @@ def _converter_of(pictures: Path) -> Converter:
 
 
 def _without_labels_note(notes: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(note for note in notes if not note.startswith("Labels in batch files are not read yet"))
+    return tuple(note for note in notes if not note.startswith("There are soft labels in batch files"))

@@ -271,4 +271,5 @@ def resnet() -> torch.nn.Module:
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return resnet18(weights=None, num_classes=10).eval()
+        network: torch.nn.Module = resnet18(weights=None, num_classes=10)
+    return network.eval()
