@@ -128,10 +128,10 @@ def test_the_command_line_starts_without_torch() -> None:
 
 
 FRONT_DOOR = """
-    __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Classes ConvertError Converter Dataset DatasetError
-    Description Distilled LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe Record SoftValues
-    UsageError boxes check_labels collate grid imagenet_indices load load_labeler open_pictures pull push stream
-    validate
+Answers Ask Batch Boxes Classes ConvertError Converter Dataset DatasetError Description Distilled LabelError
+LaddError Manifest Mix Normalization Pictures Preset Problem RECIPES Recipe Record SPEC_VERSION SoftValues
+UsageError ViewLabels __version__ boxes check_labels collate grid imagenet_indices load load_labeler losses
+open_pictures pull push stream validate
 """
 
 
