@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ladd_data.converter import Distilled as Distilled
     from ladd_data.converter import Preset as Preset
     from ladd_data.converter import SoftValues as SoftValues
+    from ladd_data.converter import ViewLabels as ViewLabels
     from ladd_data.dataset import Dataset as Dataset
     from ladd_data.dataset import load as load
     from ladd_data.deploy import losses as losses
@@ -88,6 +89,7 @@ _HOMES = {
     "SPEC_VERSION": "manifest",
     "SoftValues": "converter",
     "UsageError": "errors",
+    "ViewLabels": "converter",
     "boxes": "views.geometry",
     "check_labels": "labeling.checking.check",
     "collate": "loaders.mapstyle",

@@ -11,11 +11,11 @@ from ladd_data.labeling.label import LabelRun, Reports
 from ladd_data.labeling.pipeline import LabelPipeline
 from ladd_data.labeling.plan import LabelPlan
 from ladd_data.labeling.runlog import Work
-from ladd_data.team import Ranks
 from ladd_data.manifest import Manifest
 from ladd_data.manifest_json import dump_label_set
 from ladd_data.shards.label_sets import STATEMENT
 from ladd_data.shards.plan import ShardPlan
+from ladd_data.team import Ranks
 
 
 def add_labels(
