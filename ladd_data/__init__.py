@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ladd_data.converter import Distilled as Distilled
     from ladd_data.converter import Preset as Preset
     from ladd_data.converter import SoftValues as SoftValues
+    from ladd_data.converter import ViewLabels as ViewLabels
     from ladd_data.dataset import Dataset as Dataset
     from ladd_data.dataset import load as load
     from ladd_data.deploy import losses as losses
@@ -33,11 +34,17 @@ if TYPE_CHECKING:
     from ladd_data.hub import push as push
     from ladd_data.labeling.checking.check import check_labels as check_labels
     from ladd_data.labeling.labeler import load_labeler as load_labeler
+    from ladd_data.labeling.store import GivenLabels as GivenLabels
+    from ladd_data.labeling.store import store_labels as store_labels
     from ladd_data.loaders.mapstyle import collate as collate
     from ladd_data.loaders.streaming import stream as stream
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
+    from ladd_data.manifest import Boxes as Boxes
     from ladd_data.manifest import Classes as Classes
+    from ladd_data.manifest import Coding as Coding
+    from ladd_data.manifest import Full as Full
     from ladd_data.manifest import Manifest as Manifest
+    from ladd_data.manifest import Mix as Mix
     from ladd_data.manifest import Normalization as Normalization
     from ladd_data.pictures import Pictures as Pictures
     from ladd_data.pictures import open_pictures as open_pictures
@@ -56,7 +63,9 @@ _HOMES = {
     "Answers": "converter",
     "Ask": "converter",
     "Batch": "types",
+    "Boxes": "manifest",
     "Classes": "manifest",
+    "Coding": "manifest",
     "ConvertError": "errors",
     "Converter": "converter",
     "Dataset": "dataset",
@@ -64,9 +73,12 @@ _HOMES = {
     "Description": "converter",
     "Distilled": "converter",
     "EvaluationPlan": "evaluation.plan",
+    "Full": "manifest",
+    "GivenLabels": "labeling.store",
     "LabelError": "errors",
     "LaddError": "errors",
     "Manifest": "manifest",
+    "Mix": "manifest",
     "Normalization": "manifest",
     "Pictures": "pictures",
     "Preset": "converter",
@@ -77,6 +89,7 @@ _HOMES = {
     "SPEC_VERSION": "manifest",
     "SoftValues": "converter",
     "UsageError": "errors",
+    "ViewLabels": "converter",
     "boxes": "views.geometry",
     "check_labels": "labeling.checking.check",
     "collate": "loaders.mapstyle",
@@ -88,6 +101,7 @@ _HOMES = {
     "open_pictures": "pictures",
     "pull": "hub",
     "push": "hub",
+    "store_labels": "labeling.store",
     "stream": "loaders.streaming",
     "validate": "validation",
 }

@@ -10,16 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from ladd_data.errors import UsageError, nearest
-from ladd_data.manifest import Classes, Normalization
+from ladd_data.manifest import Boxes, Classes, Full, Grid, Mix, Normalization
 from ladd_data.pictures import Pictures
 from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS
 from ladd_data.recipe import Recipe
-from ladd_data.types import F32, I64
+from ladd_data.types import F32, I64, Columns
 
 ENTRY_POINTS = "ladd_data.converters"
 
@@ -42,6 +44,8 @@ class Answers:
     learned_lr: the learning rate that was learned together with the images.
     split, image_column, label_column: where the data lie in a `datasets` dataset.
     dataset: the set that was distilled, by a converter's own name for it; stands for normalization and classes.
+    temperature: what the logits were divided by before they became the stored probabilities.
+    seed, permutations: of the sampler that decided which picture a row of labels is of.
     """
 
     normalization: Normalization | None = None
@@ -58,6 +62,9 @@ class Answers:
     image_column: str | None = None
     label_column: str | None = None
     dataset: str | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    permutations: int | None = None
 
     def said(self) -> dict[str, JsonValue]:
         """Return all that was answered, as `Distilled.asserted` and the manifest keep it."""
@@ -76,6 +83,9 @@ class Answers:
             "split": self.split,
             "image_column": self.image_column,
             "label_column": self.label_column,
+            "temperature": self.temperature,
+            "seed": self.seed,
+            "permutations": self.permutations,
         }
         return {key: value for key, value in said.items() if value is not None}
 
@@ -128,6 +138,29 @@ class SoftValues:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewLabels:
+    """Soft labels of views that a method stored beside its images; they become a label set.
+
+    name: what the set is called, such as "fkd".
+    views: what the views are. columns: where they lie and what they are mixed with, `view_*`, [n, views, ...] in
+        record order, in the format's types; `view_partner` counts records.
+    values: [n, views, classes], float16 or float32, as stored; of missing views, anything.
+    space: what the values are. temperature: what probabilities were softened by; 1 for logits.
+    present: bool [n, views], which views there are; None where none is missing.
+    recipe: what the labels are meant for.
+    """
+
+    name: str
+    views: Grid | Full | Boxes | Mix
+    columns: Columns
+    values: NDArray[np.floating[Any]]
+    space: Literal["logits", "probs"]
+    recipe: Recipe
+    temperature: float = 1.0
+    present: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Distilled:
     """A distilled set as a method left it.
 
@@ -140,6 +173,7 @@ class Distilled:
     mosaic_factor: pictures per side of each stored image; 1 where it is one picture.
     learned_lr: the learning rate that was learned together with the images.
     recipe: how the method's own code trains on the set; None where that is not known.
+    view_labels: soft labels of views that the method stored, if it did.
     notes: what is lost in the conversion, or should be known; one sentence each.
     """
 
@@ -157,6 +191,7 @@ class Distilled:
     mosaic_factor: int = 1
     learned_lr: float | None = None
     recipe: Recipe | None = None
+    view_labels: ViewLabels | None = None
     notes: tuple[str, ...] = ()
 
 

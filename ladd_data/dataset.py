@@ -6,64 +6,66 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ladd_data.errors import DatasetError, Problem, UsageError, say_place
+from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.loaders.batches import BatchMaker
 from ladd_data.loaders.buffers import new_array
-from ladd_data.loaders.cache import is_vouched, key_of, verify_once
+from ladd_data.loaders.cache import is_cached, is_vouched, key_of, verify_once
+from ladd_data.loaders.cached import open_cached
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
 from ladd_data.loaders.loader import Loader
 from ladd_data.loaders.mapstyle import MapDataset
 from ladd_data.loaders.opening import open_loader
+from ladd_data.loaders.partner_images import CachedImages
 from ladd_data.loaders.placement import Choice
+from ladd_data.loaders.places import ViewPlaces
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.schedule import Last, Schedule
 from ladd_data.loaders.unpacking import unpack
-from ladd_data.manifest import Boxes, Full, Grid, Manifest
+from ladd_data.manifest import ByRecord, Manifest, Mix, ViewSpec
 from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of
-from ladd_data.shards.folder import Folder, Shard, check_files, read_metadata
+from ladd_data.shards.folder import Folder, Shard, check_files
 from ladd_data.shards.images import decode_image
-from ladd_data.shards.layout import Records, pick
-from ladd_data.types import I64, U8, Array, Arrays, Columns, DenseSpace, Record
+from ladd_data.shards.joined import read_joined, set_of
+from ladd_data.shards.layout import Records
+from ladd_data.types import I64, U8, Array, Arrays, DenseSpace, Record
 from ladd_data.views.device import ViewMaker, apply_affine
-from ladd_data.views.geometry import lies_inside
+from ladd_data.views.mixing import MixTable, Pixels
 from ladd_data.views.mosaics import take_apart
 
 if TYPE_CHECKING:
     import datasets
 
-_PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
-"""Types that torch computes with, for the columns that say where views lie."""
 
-
-def load(path: str | Path, *, revision: str | None = None, verify: bool = True) -> Dataset:
+def load(path: str | Path, *, revision: str | None = None, labels: str | None = None, verify: bool = True) -> Dataset:
     """Open a dataset: a folder, or one of the Hub.
 
     Args:
         path: the folder; or "user/repo" where there is no such folder, or "hf://datasets/user/repo@revision", which
             are downloaded into huggingface_hub's cache.
         revision: of a dataset on the Hub, a tag, branch or commit; the head of "main" where left out.
+        labels: a label set, in place of the labels in the records; of one on the Hub no other set is downloaded.
         verify: compare every shard with its checksum first; False compares sizes and metadata only. What is
             read later is still held to the format's limits, and what cannot be read is a DatasetError. Shards
             that the cache was made of, and that have not been written since, are compared when they are first
             read: with `placement="cached"` they are not.
 
     Raises:
-        UsageError: there is no such folder, or it is no ladd dataset.
+        UsageError: there is no such folder, or it is no ladd dataset, or has no such label set.
         LaddError: it is not on the Hub, may not be read, or the Hub cannot be reached and the cache does not have it.
         DatasetError: a shard is missing or changed, metadata was edited, a version is unknown; every
             problem found, each with its file.
     """
-    folder, remote = find_folder(path, revision)
+    folder, remote = find_folder(path, revision, labels)
     try:
-        return _open(folder, verify)
+        return _open(folder, verify, labels)
     except DatasetError as error:
         if remote:
             raise explain_stale(error, folder) from error
@@ -90,7 +92,7 @@ class Dataset:
         return self.manifest.classes.names
 
     @property
-    def view_spec(self) -> Grid | Full | Boxes | None:
+    def view_spec(self) -> ViewSpec | None:
         """The views that the dense labels belong to; None before labeling."""
         return self.manifest.labels.views if self.manifest.labels else None
 
@@ -135,6 +137,7 @@ class Dataset:
         *,
         normalize: bool = True,
         index: Tensor | Sequence[int] | None = None,
+        pixels: Pixels | None = None,
     ) -> Tensor:
         """Cut the views that the dense labels belong to, bit-equal to what the labeler saw.
 
@@ -143,26 +146,21 @@ class Dataset:
             views: view numbers wanted, in that order; None for all.
             normalize: turn the views into model input; False leaves them on the 0..255 scale.
             index: the records' numbers (`batch.index`); needed only where views differ from record to record.
+            pixels: for mixed views, returns images by record numbers; where left out, this dataset is read.
 
         Returns:
             float32 [batch, views, channels, height, width] on the images' device.
 
         Raises:
             UsageError: the dataset has no dense labels, so no views are defined; or `index` is missing.
-            DatasetError: a record's box does not lie in the image.
+            DatasetError: a record's box does not lie in the image, or what it is mixed with is not there.
         """
         maker = self._maker(images.device)
-        given: dict[str, Tensor] = {}
-        if isinstance(maker.spec, Boxes) and index is not None:
+        given: dict[str, Any] = {}
+        if isinstance(maker.spec, ByRecord) and index is not None:
             rows = torch.as_tensor(index, dtype=torch.int64).cpu().numpy()
-            given = {name: torch.from_numpy(values[rows].astype(_PLAIN[name])) for name, values in self._boxes.items()}
-            given = {name: values.to(images.device) for name, values in given.items()}
-        cut = maker(
-            images if images.dim() == 4 else images[None],
-            views,
-            view_box=given.get("view_box"),
-            view_flip=given.get("view_flip"),
-        )
+            given = self._places.of(rows, views, images.device, pixels)
+        cut = maker(images if images.dim() == 4 else images[None], views, **given)
         return apply_affine(self.manifest.images.affine, cut) if normalize else cut
 
     def tiles(self, images: Tensor, *, resize: bool = True, normalize: bool = True) -> Tensor:
@@ -254,15 +252,13 @@ class Dataset:
         """
         return open_with_datasets(self.folder)
 
-    def _cut(self, images: Tensor, numbers: Sequence[int], index: Tensor) -> Tensor:
-        return self.views(images, numbers, index=index)
+    def _cut(self, images: Tensor, numbers: Sequence[int], index: Tensor, pixels: Pixels | None = None) -> Tensor:
+        return self.views(images, numbers, index=index, pixels=pixels)
 
     @cached_property
     def arrays(self) -> Arrays:
         """The whole dataset in memory, decoded once, in file order."""
-        images = self.manifest.images
-        shape = (len(self), images.channels, images.height, images.width)
-        pixels = new_array(shape, np.dtype(np.uint8))
+        pixels = new_array((len(self), *self._folder.layout.shape), np.dtype(np.uint8))
         ids: list[str] = []
         labels: list[I64] = []
         dense: dict[str, list[Array]] = {}
@@ -302,23 +298,25 @@ class Dataset:
         """
         return np.stack([self._decode(records, row, shard) for row in range(len(records))])
 
+    @property
+    def mix_table(self) -> MixTable | None:
+        """What has to be known of all records to cut views that are mixed; None where they are not."""
+        labels = self.manifest.labels
+        return self._places.table if labels is not None and isinstance(labels.views, Mix) else None
+
     @cached_property
-    def _boxes(self) -> Columns:
-        """Where each record's views lie; checked, as nothing else keeps a wrong box from a device's memory."""
-        parts = [pick(records.dense, ("view_box", "view_flip")) for _, _, records in self.folder.records()]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        boxes, images = columns["view_box"], self.manifest.images
-        outside = ~lies_inside(boxes, images.height, images.width)
-        if not outside.any():
-            return columns
-        row, view = np.argwhere(outside)[0].tolist()
-        shard = next(group[1] for group in reversed(self._groups) if group[0] <= row)
-        first = min(start for start, other, _ in self._groups if other is shard)
-        name = self[row].id
-        where = f"{say_place(shard.path, row - first, name)}, view_box, view {view}"
-        found, expected = f"box {boxes[row, view].tolist()}", f"one inside {images.height}x{images.width}"
-        fix = "Download the dataset again."
-        raise DatasetError([Problem("LADD-044", where, found, expected, fix, row - first, name)])
+    def _places(self) -> ViewPlaces:
+        return ViewPlaces(self.folder, self._pixels)
+
+    def _pixels(self, rows: I64) -> U8:
+        """Return images by number: from memory, or from the cache where the dataset is there and not in memory."""
+        if "arrays" in self.__dict__ or not is_cached(self._folder):
+            return self.arrays.images[rows]
+        return self._cached_images(rows)
+
+    @cached_property
+    def _cached_images(self) -> CachedImages:
+        return CachedImages(open_cached(self, self._folder), self._folder.layout.shape)
 
     @cached_property
     def _groups(self) -> list[tuple[int, Shard, int]]:
@@ -363,9 +361,9 @@ class Dataset:
             self._makers[device] = ViewMaker(self.manifest.labels.views, images.height, images.width, device)
         return self._makers[device]
 
-    def __reduce__(self) -> tuple[Callable[[str, str], Dataset], tuple[str, str]]:
+    def __reduce__(self) -> tuple[Callable[[str, str, str | None], Dataset], tuple[str, str, str | None]]:
         """Pickle as path and digests: another process opens the files anew."""
-        return _reopen, (str(self._folder.path.resolve()), self._key)
+        return _reopen, (str(self._folder.path.resolve()), self._key, set_of(self._folder))
 
     @cached_property
     def _key(self) -> str:
@@ -377,8 +375,8 @@ class Dataset:
         return f"<ladd dataset {self.manifest.name}: {len(self)} images {images.width}x{images.height}{dense}>"
 
 
-def _open(path: Path, verify: bool) -> Dataset:
-    folder = read_metadata(path)
+def _open(path: Path, verify: bool, labels: str | None) -> Dataset:
+    folder = read_joined(path, labels)
     vouched = verify and is_vouched(folder)
     if verify and not vouched:
         verify_once(folder)
@@ -388,13 +386,13 @@ def _open(path: Path, verify: bool) -> Dataset:
 
 
 @lru_cache(maxsize=16)
-def _reopen(path: str, key: str) -> Dataset:
+def _reopen(path: str, key: str, labels: str | None) -> Dataset:
     """Return the dataset that another process verified, without verifying it again; one for all who ask.
 
     Raises:
         DatasetError: it has been replaced by another since.
     """
-    folder = read_metadata(Path(path))
+    folder = read_joined(Path(path), labels)
     if (found := key_of(folder)) != key:
         fix = "It was replaced while it was in use: begin again."
         raise DatasetError([Problem("LADD-026", path, f"digests {found}", key, fix)])

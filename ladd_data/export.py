@@ -8,6 +8,7 @@ from pathlib import Path
 from ladd_data.dataset import Dataset
 from ladd_data.digests import Digests
 from ladd_data.errors import DatasetError, Problem
+from ladd_data.label_writer import copy_label_sets
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.layout import Records
@@ -24,6 +25,8 @@ def export_dataset(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Manifest:
     """Write a dataset's records, in their order, as another edition; the manifest stays as it is, byte for byte.
+
+    Label sets come along as they are; a dataset that was opened with one gets its labels into the records, alone.
 
     Memory is bounded by a row group, not by the dataset. PNG files are copied where both editions hold
     them; from pixels they are made anew, in the manifest's kind. JPEG files are always copied.
@@ -44,7 +47,7 @@ def export_dataset(
         UsageError: the target exists.
     """
     folder, manifest, count = dataset.folder, dataset.manifest, len(dataset)
-    content = (folder.path / MANIFEST_PATH).read_bytes()
+    content = folder.content
     with new_dataset(target, manifest.classes, folder.layout, count, edition=edition, overwrite=overwrite) as writer:
         done = 0
         for records, pixels in _parts(dataset, edition):
@@ -53,6 +56,7 @@ def export_dataset(
             on_progress(done, count)
         _check_digests(writer.digests(), manifest)
         writer.seal(manifest, content)
+        copy_label_sets(folder, writer.folder)
     return manifest
 
 

@@ -247,12 +247,20 @@ def sync_folder(path: Path) -> None:
 
 
 @contextmanager
-def new_folder(target: Path, *, overwrite: bool = False, after: Callable[[], None] = lambda: None) -> Iterator[Path]:
+def new_folder(
+    target: Path,
+    *,
+    overwrite: bool = False,
+    after: Callable[[], None] = lambda: None,
+    marker: str = "meta/ladd.json",
+    option: str = "-o",
+) -> Iterator[Path]:
     """Yield an empty folder that becomes `target` when the block ends well.
 
     The work happens in `.<name>.partial` beside the target. Whatever ends the block early, a kill
     included, leaves the target as it was; the next run clears the leftovers and starts afresh. `after` is
-    called when the target is in its place and no other run may write it yet.
+    called when the target is in its place and no other run may write it yet. `marker` is the file by which a
+    target that may be overwritten is known; `option`, what a message calls the choice of a target.
 
     Raises:
         UsageError: the target exists and `overwrite` is not set, or another run is writing it.
@@ -261,18 +269,18 @@ def new_folder(target: Path, *, overwrite: bool = False, after: Callable[[], Non
     try:
         target = target.resolve()
         if not target.name or not str(target).isprintable():
-            raise UsageError(f"{str(target)!r}: cannot be the name of a dataset. Choose another -o.")
+            raise UsageError(f"{str(target)!r}: cannot be the name of a dataset. Choose another {option}.")
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _sole_writer(target):
+        with _sole_writer(target, option):
             _restore_old(target)
-            _refuse_target(target, overwrite)
+            _refuse_target(target, overwrite, marker, option)
             partial = target.with_name(f".{target.name}.partial")
             _discard(partial)
             partial.mkdir()
             try:
                 started = True
                 yield partial
-                _refuse_target(target, overwrite)
+                _refuse_target(target, overwrite, marker, option)
                 _swap(partial, target)
                 after()
             except BaseException:
@@ -280,7 +288,9 @@ def new_folder(target: Path, *, overwrite: bool = False, after: Callable[[], Non
                 raise
     except OSError as error:
         if not started and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise UsageError(f"{target}: cannot be written ({error.strerror or error}). Choose another -o.") from error
+            raise UsageError(
+                f"{target}: cannot be written ({error.strerror or error}). Choose another {option}."
+            ) from error
         raise LaddError(f"{error.filename or target}: {error.strerror or error}. {target} was not changed.") from error
 
 
@@ -293,7 +303,7 @@ def recover(target: Path) -> None:
 
 
 @contextmanager
-def _sole_writer(target: Path) -> Iterator[None]:
+def _sole_writer(target: Path, option: str = "-o") -> Iterator[None]:
     """Hold the one right to write `target`, until the last rename is done."""
     path = target.with_name(f".{target.name}.lock")
     lock = FileLock(path)
@@ -309,13 +319,15 @@ def _sole_writer(target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _refuse_target(target: Path, overwrite: bool) -> None:
+def _refuse_target(target: Path, overwrite: bool, marker: str, option: str) -> None:
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target}: exists and is not a folder. Choose another -o.")
+        raise UsageError(f"{target}: exists and is not a folder. Choose another {option}.")
     if target.is_dir() and any(target.iterdir()) and not overwrite:
-        raise UsageError(f"{target}: exists already. Choose another -o, or add --overwrite to replace it.")
-    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / "meta" / "ladd.json").exists():
-        raise UsageError(f"{target}: is not a ladd dataset, so --overwrite will not replace it. Choose another -o.")
+        raise UsageError(f"{target}: exists already. Choose another {option}, or add --overwrite to replace it.")
+    if overwrite and target.is_dir() and any(target.iterdir()) and not (target / marker).exists():
+        raise UsageError(
+            f"{target}: is not a ladd dataset, so --overwrite will not replace it. Choose another {option}."
+        )
 
 
 def _discard(partial: Path) -> None:

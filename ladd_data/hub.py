@@ -36,13 +36,14 @@ from ladd_data.publishing import (
 )
 from ladd_data.remote import check_repo, explain_stale, find_repo, hub_errors, quietly
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
+from ladd_data.shards.joined import check_label_sets
 from ladd_data.validation import validate
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_OURS = ("data/", "meta/", CROISSANT_PATH)
+_OURS = ("data/", "meta/", "labels/", CROISSANT_PATH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,9 @@ def pull(repo: str, target: str | Path, *, revision: str | None = None, overwrit
             )
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         try:
-            return open_folder(partial).manifest
+            folder = open_folder(partial)
+            check_label_sets(folder)
+            return folder.manifest
         except DatasetError as error:
             raise explain_stale(error, partial) from error
         except UsageError as error:

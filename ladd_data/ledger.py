@@ -11,6 +11,7 @@ import math
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ladd_data.card.croissant import CROISSANT_PATH
@@ -19,6 +20,7 @@ from ladd_data.card.picture import PICTURE_PATH
 from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
+from ladd_data.shards.joined import JoinedFolder
 from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
@@ -93,11 +95,12 @@ def count_ledger(folder: Folder, zip_bytes: int = ZIP_SAMPLE_BYTES) -> Ledger:
     images, labels = folder.manifest.images, folder.manifest.labels
     pixels = images.channels * images.height * images.width
     columns = folder.column_bytes()
+    other = folder.other_bytes() if isinstance(folder, JoinedFolder) else 0
     stored = Counted(
         columns["image"] + columns.get("image_file", 0),
         sum(size for name, size in columns.items() if name.startswith("dense_")),
     )
-    files = sum((folder.path / name).stat().st_size for name in _files(folder))
+    files = sum(path.stat().st_size for path in _files(folder))
     zipped, measured = _count_zip(folder, max(1, zip_bytes // pixels))
     labelers = labels.labelers if labels else ()
     training = [labeler.training_flops for labeler in labelers if labeler.training_flops is not None]
@@ -108,8 +111,8 @@ def count_ledger(folder: Folder, zip_bytes: int = ZIP_SAMPLE_BYTES) -> Ledger:
         stored=stored,
         zipped_records=measured,
         hard_labels=columns["label"],
-        views=0,
-        metadata=files - sum(columns.values()),
+        views=sum(size for name, size in columns.items() if name.startswith("view_")),
+        metadata=files - sum(columns.values()) - other,
         files=files,
         labeling_flops=sum(labeler.labeling_flops for labeler in labelers) if labelers else None,
         training_flops=sum(training) if training else None,
@@ -124,10 +127,9 @@ def count_raw(folder: Folder) -> Counted:
     return Counted(images.count * pixels, images.count * per_record)
 
 
-def _files(folder: Folder) -> list[str]:
+def _files(folder: Folder) -> list[Path]:
     about = [CARD_PATH, PICTURE_PATH, CROISSANT_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH]
-    every = [*about, *(shard.path for shard in folder.shards)]
-    return [name for name in every if (folder.path / name).is_file()]
+    return [path for name in about if (path := folder.path / name).is_file()] + folder.files()
 
 
 def _count_zip(folder: Folder, limit: int) -> tuple[Counted, int]:

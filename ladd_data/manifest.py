@@ -10,36 +10,47 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from ladd_data.files import canonical_json
+from ladd_data.manifest_labels import MAX_VIEWS as MAX_VIEWS
+from ladd_data.manifest_labels import Affine as Affine
+from ladd_data.manifest_labels import Boxes as Boxes
+from ladd_data.manifest_labels import ByRecord as ByRecord
+from ladd_data.manifest_labels import Certificate as Certificate
+from ladd_data.manifest_labels import Coding as Coding
+from ladd_data.manifest_labels import Digest as Digest
+from ladd_data.manifest_labels import Ensemble as Ensemble
+from ladd_data.manifest_labels import Full as Full
+from ladd_data.manifest_labels import GoldenView as GoldenView
+from ladd_data.manifest_labels import Grid as Grid
+from ladd_data.manifest_labels import Labeler as Labeler
+from ladd_data.manifest_labels import Labels as Labels
+from ladd_data.manifest_labels import ManifestPart, check_agreement
+from ladd_data.manifest_labels import Mix as Mix
+from ladd_data.manifest_labels import Network as Network
+from ladd_data.manifest_labels import NonNegative as NonNegative
+from ladd_data.manifest_labels import PerChannel as PerChannel
+from ladd_data.manifest_labels import Share as Share
+from ladd_data.manifest_labels import ViewSpec as ViewSpec
+from ladd_data.manifest_labels import count_views as count_views
 from ladd_data.recipe import Recipe
-from ladd_data.types import LabelSpace
 
 SPEC_VERSION = "1.0"
 MANIFEST_PATH = "meta/ladd.json"
 RUN_PATH = "meta/run.json"
 """What a run took, for people: in no digest, and never needed (LADD-007)."""
-MAX_VIEWS = 4096
-"""Views an image may have."""
 MAX_SIDE = 16384
 """Pixels an image may have on a side."""
+SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+"""What a label set may be called; "default" is the labels in the records."""
 MAX_PIXELS = 2**24
 """Pixels an image may have in all (LADD-081)."""
 MAX_DENSE_VALUES = 2**23
 """Views times classes (LADD-081)."""
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-PerChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class Classes(_Part):
+class Classes(ManifestPart):
     """The classes, in label order."""
 
     names: Annotated[tuple[str, ...], Field(min_length=1, max_length=65536)]
@@ -50,21 +61,14 @@ class Classes(_Part):
     source: str | None = Field(default=None, description="The set the ids belong to, such as imagenet-1k.")
 
 
-class Affine(_Part):
-    """The model input of a stored pixel, per channel: value = scale * pixel + offset, in float32."""
-
-    scale: PerChannel
-    offset: PerChannel
-
-
-class Normalization(_Part):
+class Normalization(ManifestPart):
     """How model input relates to natural pixels x in [0, 1], per channel: value = (x - mean) / std."""
 
     mean: PerChannel
     std: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1, max_length=3)]
 
 
-class PixelError(_Part):
+class PixelError(ManifestPart):
     """What storing as uint8 cost, in natural units (1.0 = from black to white)."""
 
     rmse: NonNegative
@@ -72,7 +76,7 @@ class PixelError(_Part):
     clipped_share: Share = Field(description="Share of values outside what the uint8 range can say.")
 
 
-class Quantization(_Part):
+class Quantization(ManifestPart):
     """How float pixels became uint8, and the error of the way chosen and of the way not chosen."""
 
     mode: Literal["none", "clip", "range"]
@@ -81,7 +85,7 @@ class Quantization(_Part):
     range: PixelError | None = Field(default=None, description="Error had each channel's range been stretched.")
 
 
-class Images(_Part):
+class Images(ManifestPart):
     """The images: all of one size, stored as PNG, or as the JPEG files that the method wrote."""
 
     count: Annotated[int, Field(ge=1)]
@@ -105,7 +109,7 @@ class Images(_Part):
     )
 
 
-class SourceFile(_Part):
+class SourceFile(ManifestPart):
     """A file that the distillation method wrote and the converter read, or a folder of such files (LADD-016)."""
 
     path: str = Field(description="The file's name; of a folder, its name and a slash.")
@@ -113,7 +117,7 @@ class SourceFile(_Part):
     sha256: Digest
 
 
-class Distillation(_Part):
+class Distillation(ManifestPart):
     """Where the images come from. What was read from files and what a person asserted stay apart."""
 
     method: str
@@ -127,155 +131,7 @@ class Distillation(_Part):
     files: tuple[SourceFile, ...]
 
 
-class Grid(_Part):
-    """Views: n x n overlapping crops on a regular grid, each resized to the image's size (LADD, Sec. 3.1)."""
-
-    kind: Literal["grid"] = "grid"
-    n: Annotated[int, Field(ge=1, le=64)]
-    ratio: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}$")] = Field(
-        description="Side of a crop as an exact fraction of the image's side, at most 1/1."
-    )
-    resample: Literal["bilinear"] = "bilinear"
-
-
-class Full(_Part):
-    """One view: the whole image as it is."""
-
-    kind: Literal["full"] = "full"
-
-
-class Boxes(_Part):
-    """Views given record by record in the columns view_box and, with `flip`, view_flip."""
-
-    kind: Literal["boxes"] = "boxes"
-    count: Annotated[int, Field(ge=1, le=MAX_VIEWS)]
-    flip: bool = Field(default=False, description="Whether view_flip is there: mirrored left to right, after resizing.")
-    resample: Literal["bilinear"] = "bilinear"
-
-
-Views = Annotated[Grid | Full | Boxes, Field(discriminator="kind")]
-
-
-def count_views(views: Grid | Full | Boxes) -> int:
-    """Return the number of views per image."""
-    if isinstance(views, Grid):
-        return views.n**2
-    return views.count if isinstance(views, Boxes) else 1
-
-
-class Network(_Part):
-    """An architecture by name, with what it needs to be built."""
-
-    name: Annotated[str, Field(min_length=1, max_length=256)] = Field(
-        description="As convnet-d5, torchvision:resnet18, timm:NAME, or module:factory, which readers never import."
-    )
-    width: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Channels of each block of a convnet-*; null for networks of one width."
-    )
-    classes: Annotated[int, Field(ge=1)]
-    channels: Literal[1, 3]
-    size: Annotated[int, Field(ge=1)] = Field(description="Side of the square input in pixels.")
-    options: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="Keyword arguments of a module:factory."
-    )
-
-
-class Labeler(_Part):
-    """The network that made the dense labels, and exactly what it was fed."""
-
-    network: Network
-    weights_digest: Digest
-    input: Affine = Field(description="Labeler input of a view's 0..255 value, per channel.")
-    epochs: Annotated[int, Field(ge=0)] | None = None
-    accuracy: Share | None = Field(default=None, description="On the labeler's own held-out images.")
-    precision: Literal["float32", "bf16"] = Field(
-        default="float32", description="float32 without TF32, or bfloat16 by autocast."
-    )
-    batch: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Views in each forward pass.")
-    channels_last: bool = Field(default=False, description="Whether it computed in the memory format NHWC.")
-    compiled: bool = Field(default=False, description="Whether torch.compile had compiled it.")
-    device: str
-    libraries: dict[str, str]
-    labeling_flops: Annotated[int, Field(ge=0)] = Field(description="Multiply and add counted as two.")
-    training_flops: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Forward and backward passes of its training, evaluation left out."
-    )
-    training_seconds: NonNegative | None = Field(default=None, description="Wall time of its training.")
-    training_device: str | None = None
-    training_libraries: dict[str, str] | None = None
-
-
-class Ensemble(_Part):
-    """Labelers beside the first, where each view's label is what all of them say on average."""
-
-    average: Literal["probs", "logits"] = Field(
-        description="The mean of their probabilities, or the softmax of the mean of their logits."
-    )
-    others: Annotated[tuple[Labeler, ...], Field(min_length=1, max_length=64)]
-
-
-class Certificate(_Part):
-    """Error of the stored labels against the labeler's float32 output, as probabilities at T = 1."""
-
-    mean_tv: NonNegative
-    max_tv: NonNegative
-    mean_kl: NonNegative
-    max_kl: NonNegative
-    top1_agreement: Share
-
-
-class GoldenView(_Part):
-    """One view whose pixels and label are written down, so that any loader can prove itself."""
-
-    id: str
-    view: Annotated[int, Field(ge=0)]
-    pixels: Digest = Field(description="SHA-256 of the view: float32 little-endian [C,H,W], 0..255 scale.")
-    top_class: Annotated[int, Field(ge=0)]
-    top_prob: Share
-
-
-class Coding(_Part):
-    """How soft labels are stored; decides the columns."""
-
-    encoding: Literal["dense", "q8", "q4", "topk"] = "dense"
-    space: LabelSpace = Field(default="log_probs", description="What the numbers are; log_probs if not dense.")
-    dtype: Literal["float16", "float32", "bfloat16"] = Field(
-        default="float16", description="Of a dense column; float16 for the values of the others."
-    )
-    logz: bool = Field(default=False, description="Whether dense_logz is there: logits = log_probs + logz.")
-    k: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Classes kept per view, for topk.")
-
-
-class Labels(_Part):
-    """The dense labels: one soft label per view."""
-
-    views: Views
-    present: bool = Field(default=False, description="Whether view_present is there: views may be missing.")
-    coding: Coding
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    profile: str | None = None
-    certificate: Certificate
-    parent: Digest | None = Field(
-        default=None, description="labels.digest of the labels these were re-encoded from; certificate against them."
-    )
-    labeler: Labeler | None
-    ensemble: Ensemble | None = Field(default=None, description="Where more than one labeler was averaged.")
-    golden: Annotated[tuple[GoldenView, ...], Field(min_length=1, max_length=64)]
-    digest: Digest = Field(description="Over the stored label values, in id order.")
-
-    @property
-    def labelers(self) -> tuple[Labeler, ...]:
-        """All labelers, where they are known, the first one first."""
-        first = (self.labeler,) if self.labeler is not None else ()
-        return (*first, *(self.ensemble.others if self.ensemble is not None else ()))
-
-    @property
-    def count(self) -> int:
-        """Views per image."""
-        return count_views(self.views)
-
-
-class Soft(_Part):
+class Soft(ManifestPart):
     """The distiller's own soft label of the whole image, in the column soft_<space>."""
 
     space: Literal["probs", "logits", "targets"] = Field(
@@ -285,7 +141,7 @@ class Soft(_Part):
     digest: Digest = Field(description="Over the stored values, in id order.")
 
 
-class Manifest(_Part):
+class Manifest(ManifestPart):
     """meta/ladd.json, whole."""
 
     spec_version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]
@@ -326,37 +182,23 @@ class Manifest(_Part):
         if self.images.whitening == "zca" and self.images.normalization is not None:
             raise ValueError("images.normalization must be null after ZCA whitening")
         if self.labels is not None:
-            self._check_labels(self.labels, count)
+            check_agreement(self.labels, count)
         return self
 
-    def _check_labels(self, labels: Labels, classes: int) -> None:
-        if isinstance(labels.views, Grid):
-            over, under = map(int, labels.views.ratio.split("/"))
-            if over > under:
-                raise ValueError(f"labels.views.ratio {labels.views.ratio} is more than 1/1")
-        _check_coding(labels.coding, classes)
-        if labels.ensemble is not None and labels.labeler is None:
-            raise ValueError("labels.ensemble goes with labels.labeler, its first member")
-        for labeler in labels.labelers:
-            if labeler.network.classes != classes:
-                raise ValueError(f"the labeler has {labeler.network.classes} classes, the dataset {classes}")
-        for golden in labels.golden:
-            if golden.view >= labels.count or golden.top_class >= classes:
-                raise ValueError(f'golden view {golden.view} of "{golden.id}" is outside the views or the classes')
 
+class LabelSet(ManifestPart):
+    """labels/NAME/labels.json: a further set of dense labels over the same images (LADD-090 to LADD-097)."""
 
-def _check_coding(coding: Coding, classes: int) -> None:
-    """Raise ValueError where the fields of a coding contradict each other."""
-    if coding.logz and coding.space != "log_probs":
-        raise ValueError("labels.coding.logz belongs to space log_probs only")
-    if coding.space == "probs" and coding.dtype != "float32":
-        raise ValueError(f"{coding.dtype} probabilities underflow: use log_probs, or float32")
-    if coding.encoding != "dense" and (coding.space, coding.dtype) != ("log_probs", "float16"):
-        raise ValueError(f"encoding {coding.encoding} is of space log_probs and dtype float16")
-    if (coding.encoding == "topk") != (coding.k is not None):
-        raise ValueError("labels.coding.k belongs to encoding topk, and only there")
-    if coding.k is not None and coding.k >= classes:
-        raise ValueError(f"labels.coding.k is {coding.k}, not fewer than the {classes} classes")
+    spec_version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+$")]
+    requires: tuple[str, ...] = ()
+    name: Annotated[str, Field(pattern=SET_NAME)] = Field(description="That of its folder.")
+    count: Annotated[int, Field(ge=1)] = Field(description="Records; those of the dataset.")
+    images: Digest = Field(description="images.digest of the dataset that these labels are of.")
+    classes: Digest = Field(description="SHA-256 of the class list, as in LADD-026.")
+    labels: Labels
+    recipe: Recipe
+    digest: Digest = Field(description="That of the dataset, were these labels those in its records.")
+    extensions: dict[str, JsonValue] = Field(default_factory=dict, description="Vendor data, by vendor name.")
 
 
 def classes_digest(classes: Classes) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.files import LimitError, canonical_json, parse_json_strictly
-from ladd_data.manifest import MANIFEST_PATH, MAX_DENSE_VALUES, MAX_PIXELS, SPEC_VERSION, Manifest
+from ladd_data.manifest import MANIFEST_PATH, MAX_DENSE_VALUES, MAX_PIXELS, SPEC_VERSION, LabelSet, Manifest
+
+_Document = TypeVar("_Document", Manifest, LabelSet)
 
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 """Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
@@ -30,6 +32,42 @@ def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
     Raises:
         DatasetError: every breach found, each with its path in the document (LADD-010 to LADD-013).
     """
+    manifest = _parse(Manifest, data, where)
+    _check_limits(manifest, where)
+    return manifest
+
+
+def dump_label_set(statement: LabelSet) -> bytes:
+    """Serialise what a label set says of itself to the bytes of its labels.json."""
+    return canonical_json(statement.model_dump(mode="json"))
+
+
+def parse_label_set(data: bytes, where: str) -> LabelSet:
+    """Turn the bytes of a labels.json into what a label set says of itself.
+
+    Raises:
+        DatasetError: every breach found (LADD-010 to LADD-012), each with its path in the document.
+    """
+    return _parse(LabelSet, data, where)
+
+
+def join_label_set(manifest: Manifest, statement: LabelSet, where: str) -> Manifest:
+    """Return the manifest that the dataset would have with these labels in its records.
+
+    Raises:
+        DatasetError: the labels' fields contradict each other or the dataset's (LADD-013, LADD-081).
+    """
+    fields = {name: getattr(manifest, name) for name in Manifest.model_fields}
+    changed = {"labels": statement.labels, "recipe": statement.recipe, "digest": statement.digest}
+    try:
+        joined = Manifest(**fields | changed)
+    except ValidationError as error:
+        raise DatasetError(_problems(error, where)) from error
+    _check_limits(joined, where)
+    return joined
+
+
+def _parse(kind: type[_Document], data: bytes, where: str) -> _Document:
     try:
         document = parse_json_strictly(data)
     except LimitError as error:
@@ -37,13 +75,11 @@ def parse_manifest(data: bytes, where: str = MANIFEST_PATH) -> Manifest:
     except ValueError as error:
         raise _refusal("LADD-010", where, str(error), "a JSON object", _RESTORE) from error
     if _check_version(document, where):
-        _drop_unknown_keys(document)
+        _drop_unknown_keys(kind, document)
     try:
-        manifest = Manifest.model_validate_json(canonical_json(document))
+        return kind.model_validate_json(canonical_json(document))
     except ValidationError as error:
         raise DatasetError(_problems(error, where)) from error
-    _check_limits(manifest, where)
-    return manifest
 
 
 def _check_limits(manifest: Manifest, where: str) -> None:
@@ -88,10 +124,10 @@ def _check_version(document: Any, where: str) -> bool:
     return minor > known_minor
 
 
-def _drop_unknown_keys(document: Any) -> None:
+def _drop_unknown_keys(kind: type[Manifest] | type[LabelSet], document: Any) -> None:
     """Take out the keys that only a newer reader knows."""
     try:
-        Manifest.model_validate_json(canonical_json(document))
+        kind.model_validate_json(canonical_json(document))
     except ValidationError as error:
         for item in error.errors() if error.error_count() <= MAX_BREACHES else ():
             if item["type"] == "extra_forbidden":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ladd_data.dataset import Dataset
@@ -19,7 +20,7 @@ from ladd_data.shards.layout import Layout, Records, pick, view_columns
 from ladd_data.types import F32, F64, U8, Columns
 from ladd_data.views.geometry import mix64
 from ladd_data.views.golden import digest_view, top_of
-from ladd_data.views.reference import box_of, reference_view
+from ladd_data.views.mixing import VIEW_COLUMNS
 from ladd_data.writer import new_dataset
 
 
@@ -74,7 +75,7 @@ class _Reencoder:
     """Turns the parent's records into re-encoded ones, and keeps what the new manifest says of them."""
 
     def __init__(self, dataset: Dataset, coding: Coding, keep: Keep | None) -> None:
-        self._manifest, self._coding, self._keep = dataset.manifest, coding, keep
+        self._dataset, self._manifest, self._coding, self._keep = dataset, dataset.manifest, coding, keep
         self._parent = parent = _check_parent(dataset, coding)
         self._classes = len(dataset.classes)
         self._meter = CertificateMeter()
@@ -93,8 +94,8 @@ class _Reencoder:
         columns = encode_log_probs(log_probs, logz, self._coding)
         probs = decode_probs(columns, self._coding, self._classes)
         self._meter.add(log_probs[present], probs[present])
-        _update_golden(self._golden, self._parent, records, pixels, probs, present)
-        kept = pick(records.dense, ("soft_", "view_box", "view_flip"))
+        _update_golden(self._golden, self._dataset, (first, records), pixels, probs, present)
+        kept = pick(records.dense, ("soft_", *VIEW_COLUMNS))
         if self._marks_missing:
             kept["view_present"] = present
         return Records(records.ids, records.labels, records.images, kept | columns)
@@ -161,15 +162,22 @@ def read_parent(stored: Columns, coding: Coding) -> tuple[F64, F64 | None]:
 
 
 def _update_golden(
-    golden: dict[str, GoldenView], parent: Labels, records: Records, pixels: U8, probs: F32, present: NDArray[np.bool_]
+    golden: dict[str, GoldenView],
+    dataset: Dataset,
+    numbered: tuple[int, Records],
+    pixels: U8,
+    probs: F32,
+    present: NDArray[np.bool_],
 ) -> None:
     """Rewrite the golden views among these records; one whose view is pruned moves to a view that is there."""
+    first, records = numbered
     for row, name in enumerate(records.ids):
         if name not in golden:
             continue
         old = golden[name]
         view = old.view if present[row, old.view] else int(present[row].argmax())
-        given = box_of(records.dense, row, view)
-        digest = digest_view(reference_view(parent.views, pixels[row], view, given))
+        image = torch.from_numpy(np.ascontiguousarray(pixels[row]))
+        cut = dataset.views(image, [view], normalize=False, index=[first + row])
+        digest = digest_view(cut[0, 0].numpy())
         top, prob = top_of(probs[row, view])
         golden[name] = GoldenView(id=name, view=view, pixels=digest, top_class=top, top_prob=prob)

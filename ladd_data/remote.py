@@ -25,11 +25,12 @@ from ladd_data.manifest import MANIFEST_PATH
 from ladd_data.shards.container import FOOTER_KEY
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Folder, read_metadata
+from ladd_data.shards.label_sets import is_set_name
 from ladd_data.shards.limits import check_footer
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _URL = re.compile(r"hf:/{1,2}datasets/([^/@]+/[^/@]+)(?:@(.+))?")
-_PARTS = ["README.md", "meta/*", "data/*"]
+_PARTS = ["README.md", "meta/*", "data/*", "labels/*/labels.json"]
 _STALE = (
     "Someone has pushed these records with other tools, so meta/ is stale: its checksums, digests, counts, views and "
     "certificate are of another version. What still holds: each column's name says what its numbers are, and class "
@@ -49,7 +50,7 @@ def find_repo(path: str | Path) -> tuple[str, str | None] | None:
     return None
 
 
-def find_folder(path: str | Path, revision: str | None = None) -> tuple[Path, bool]:
+def find_folder(path: str | Path, revision: str | None = None, labels: str | None = None) -> tuple[Path, bool]:
     """Return the folder of a dataset, downloaded where it is on the Hub, and whether it is there.
 
     Raises:
@@ -64,7 +65,7 @@ def find_folder(path: str | Path, revision: str | None = None) -> tuple[Path, bo
     repo, stated = named
     if revision is not None and stated not in (None, revision):
         raise UsageError(f"{path}: names one revision, and revision={revision!r} another. Give one.")
-    return fetch(repo, revision or stated), True
+    return fetch(repo, revision or stated, labels), True
 
 
 def fetch_metadata(repo: str, revision: str | None = None) -> Folder:
@@ -108,17 +109,19 @@ def check_repo(repo: str) -> str:
     return repo
 
 
-def fetch(repo: str, revision: str | None = None) -> Path:
+def fetch(repo: str, revision: str | None = None, labels: str | None = None) -> Path:
     """Download a version of a dataset, or find it in the cache, and return it as a folder of regular files.
 
     Args:
         repo: "user/repo".
         revision: a tag, branch or commit; the head of "main" where left out.
+        labels: the label set that is wanted as well; of the others only the statements come.
 
     Raises:
         LaddError: it is not there, may not be read, or the Hub cannot be reached and the cache does not have it.
     """
-    return _fetch(repo, revision, _PARTS)
+    wanted = [f"labels/{labels}/*"] if labels is not None and is_set_name(labels) else []
+    return _fetch(repo, revision, [*_PARTS, *wanted])
 
 
 def _fetch(repo: str, revision: str | None, parts: list[str]) -> Path:
@@ -151,8 +154,12 @@ def _view(snapshot: Path) -> Path:
         if outside is not None:
             raise LaddError(f"{snapshot / outside}: leads out of the cache. Delete {cached}.")
         there = {str(path.relative_to(view)): path for path in view.rglob("*") if path.is_file()}
-        if there.keys() == wanted.keys() and all(there[name].samefile(file) for name, file in wanted.items()):
-            return view
+        if there.keys() <= wanted.keys() and all(path.samefile(wanted[name]) for name, path in there.items()):
+            for name in sorted(wanted.keys() - there.keys()) if there else ():  # a label set that came later
+                (view / name).parent.mkdir(parents=True, exist_ok=True)
+                _link(wanted[name], view / name)
+            if there:
+                return view
         shutil.rmtree(view, ignore_errors=True)
         with new_folder(view) as new:
             for name, file in wanted.items():

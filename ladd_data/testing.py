@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ladd_data.convert import convert, prepare
+from ladd_data.convert import prepare
+from ladd_data.convert_run import convert_run
 from ladd_data.converter import Answers, Converter, Distilled, list_converters
 from ladd_data.dataset import Dataset, load
 from ladd_data.errors import LaddError
@@ -55,7 +56,7 @@ def check_converter(converter: Converter, path: Path, answers: Answers, tmp_path
     _check_facts(distilled, answers)
     _check_same(distilled, converter.read(path, answers))
     target = tmp_path / "dataset"
-    manifest = convert(prepare(distilled, "conformance"), target)
+    manifest = convert_run(prepare(distilled, "conformance"), target)
     report = validate(target, "full")
     _require(report.valid, "the written dataset is not valid:\n  " + "\n  ".join(map(str, report.problems)))
     _check_written(distilled, target)

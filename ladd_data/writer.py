@@ -37,6 +37,11 @@ class DatasetWriter:
         self._bytes = 0
         self.shards: ShardWriter = self._container.open_writer(folder, layout, self.plan)
 
+    @property
+    def folder(self) -> Path:
+        """Where the dataset is being written."""
+        return self._folder
+
     def add(self, records: Records, pixels: U8 | None, digests: Sequence[str] | None = None) -> None:
         """Append records.
 

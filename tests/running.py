@@ -13,10 +13,12 @@ SMALL_SHARDS = """
 import os, sys
 from functools import partial
 import ladd_data.shards.plan as plan
+import ladd_data.label_writer as label_writer
 import ladd_data.writer as writer
 from ladd_data.cli import main
 
 writer.plan_shards = partial(plan.plan_shards, shard_bytes=10_000)
+label_writer.plan_shards = partial(plan.plan_shards, shard_bytes=2_000)
 plan.ROW_GROUP_BYTES = 4_000
 """
 

@@ -24,7 +24,7 @@ from ladd_data.labeling.checking.compare import ARITHMETIC
 from ladd_data.labeling.checking.picking import choose_records, pick_chunks
 from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
 from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
-from ladd_data.manifest import Boxes, Coding, Full, Grid, Network
+from ladd_data.manifest import Boxes, Coding, Full, Network, ViewSpec
 from ladd_data.models import build_network
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.reencode import Keep, reencode_dataset
@@ -42,7 +42,7 @@ CODINGS = {
     "bfloat16": Coding(space="log_probs", dtype="bfloat16", logz=True),
     "logits16": Coding(space="logits", dtype="float16"),
 }
-VIEWS: dict[str, Grid | Full | Boxes] = {
+VIEWS: dict[str, ViewSpec] = {
     "grid": ladd.grid(3, "5/8"),
     "odd grid": ladd.grid(2, "3/5"),
     "full": Full(),
@@ -62,9 +62,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def make(
-    home: Path, target: Path, views: Grid | Full | Boxes | None = None, coding: str = "float32", **options: object
-) -> Path:
+def make(home: Path, target: Path, views: ViewSpec | None = None, coding: str = "float32", **options: object) -> Path:
     """Label the ten images."""
     loaded = load_labeler(home / "one.safetensors")
     chosen = LabelPlan(loaded, views or VIEWS["grid"], CODINGS[coding], CPU, boxes=BoxDraw(seed=2), **options)  # type: ignore[arg-type]

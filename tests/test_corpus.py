@@ -76,13 +76,13 @@ def test_there_are_enough_cases_and_they_are_small() -> None:
     sizes = [len(content) for content in files(CORPUS).values()]
 
     assert len(VALID) >= 20 and len(make.INVALID) >= 60
-    assert sum(sizes) < 6_000_000 and max(sizes) < 200_000
+    assert sum(sizes) < 8_000_000 and max(sizes) < 200_000
     assert len({case.name for case in [*VALID, *make.INVALID]}) == len(CASES)
 
 
 def test_every_clause_has_a_case_or_a_reason_why_not() -> None:
     clauses = set(re.findall(r"^- \*\*(LADD-\d{3})\*\*", SPEC, re.MULTILINE))
-    section = SPEC[SPEC.index("## 12. What a validator reports") : SPEC.index("## 13.")]
+    section = SPEC[SPEC.index("## 13. What a validator reports") : SPEC.index("## 14.")]
     unseen = {
         name
         for row in re.findall(r"^\| (LADD[^|]*)\|", section, re.MULTILINE)

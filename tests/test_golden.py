@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ladd_data.files import canonical_json
-from ladd_data.schema import SCHEMA_NAME, manifest_schema
+from ladd_data.schema import LABELS_SCHEMA_NAME, SCHEMA_NAME, labels_schema, manifest_schema
 
 ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "spec"
 
 
-def test_the_committed_schema_is_the_generated_one() -> None:
-    committed = (SPEC / SCHEMA_NAME).read_bytes()
+@pytest.mark.parametrize(("name", "schema"), [(SCHEMA_NAME, manifest_schema), (LABELS_SCHEMA_NAME, labels_schema)])
+def test_the_committed_schema_is_the_generated_one(name: str, schema: Callable[[], object]) -> None:
+    committed = (SPEC / name).read_bytes()
 
-    assert committed == canonical_json(manifest_schema()), "stale: run `python -m ladd_data.schema spec/`"
+    assert committed == canonical_json(schema()), "stale: run `python -m ladd_data.schema spec/`"
 
 
-@pytest.mark.parametrize("name", ["view", "label"])
+@pytest.mark.parametrize("name", ["view", "label", "mixed_view"])
 def test_the_committed_golden_vectors_are_the_generated_ones(name: str) -> None:
     make = runpy.run_path(str(SPEC / "golden" / "make.py"))
     committed = json.loads((SPEC / "golden" / f"{name}s.json").read_text())
@@ -46,3 +48,5 @@ def test_every_manifest_field_is_in_the_specs_table() -> None:
     named = set(re.findall(r"`([a-z_]+)`", text[text.index("| field |") : text.index("## 3.")]))
 
     assert set(manifest_schema()["properties"]) <= named
+    table = text[text.index("## 11. Label sets") : text.index("## 12.")]
+    assert set(labels_schema()["properties"]) <= set(re.findall(r"`([a-z_]+)`", table))

@@ -22,18 +22,20 @@ FLOORS = [
     {"errors"},
     {"types"},
     {"files", "recipe", "processes", "joined_files"},
-    {"manifest", "png", "jpeg", "team"},
+    {"manifest_labels", "png", "jpeg", "team"},
+    {"manifest"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
     {"card"},
-    {"writer"},
+    {"writer", "label_writer"},
     {"loaders", "remote"},
     {"ledger", "publishing", "sources", "label_checks"},
     {"validation"},
     {"dataset", "pictures"},
     {"converter"},
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
+    {"convert_run"},
     {"testing", "evaluation"},
     {"cli"},
     {"__init__", "__main__"},
@@ -128,10 +130,10 @@ def test_the_command_line_starts_without_torch() -> None:
 
 
 FRONT_DOOR = """
-    __version__ losses RECIPES SPEC_VERSION Answers Ask Batch Classes ConvertError Converter Dataset DatasetError
-    Description Distilled EvaluationPlan LabelError LaddError Manifest Normalization Pictures Preset Problem Recipe
-    Record SoftValues UsageError boxes check_labels collate evaluate grid imagenet_indices load load_labeler
-    open_pictures pull push stream validate
+    Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset DatasetError Description Distilled
+    EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Pictures Preset Problem RECIPES
+    Recipe Record SPEC_VERSION SoftValues UsageError ViewLabels __version__ boxes check_labels collate evaluate grid
+    imagenet_indices load load_labeler losses open_pictures pull push store_labels stream validate
 """
 
 

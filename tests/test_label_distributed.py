@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,23 @@ def test_what_one_rank_refuses_all_refuse_with_one_message(plain: Path, tmp_path
 
     assert done.returncode != 0 and done.stderr.count("error: the labeler takes images of 3x64x64") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ladd.py", "wrong.safetensors"]
+
+
+def test_a_label_set_by_two_ranks_one_of_which_was_killed_has_the_bytes_of_one_process(
+    plain: Path, labeler: Path, tmp_path: Path
+) -> None:
+    for name in ("straight", "set"):
+        shutil.copytree(plain, tmp_path / name)
+    line = ["--labeler", str(labeler), "--as", "more", "--device", "cpu"]
+    script = write_script(tmp_path / "ladd.py")
+    assert run_alone(script, "label", tmp_path / "straight", *line).returncode == 0
+    dying = write_script(tmp_path / "dies.py", moment="part", number=2, rank="1")
+
+    killed = run_ranks(dying, "label", tmp_path / "set", *line)
+    left = len(list((tmp_path / "set" / "labels" / ".more.progress").glob("part-*.json")))
+    done = run_ranks(script, "label", tmp_path / "set", *line)
+
+    assert killed.returncode != 0 and left >= 1
+    assert done.returncode == 0 and f"{left} of " in done.stderr, done.stderr
+    assert content(tmp_path / "set") == content(tmp_path / "straight")
+    assert len(list((tmp_path / "set" / "labels" / "more").glob("*.parquet"))) > 3

@@ -56,6 +56,7 @@ def replace_shard(folder: Path, data: bytes) -> None:
 
 
 def seal(folder: Path) -> None:
+    (folder / "croissant.json").unlink(missing_ok=True)
     with shard_of(folder).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     stated = {"bytes": shard_of(folder).stat().st_size, "sha256": digest}

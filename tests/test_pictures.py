@@ -151,6 +151,7 @@ def test_jpeg_files_are_written_byte_for_byte_and_nothing_is_decoded(
 ) -> None:
     distilled = make_pictures(tmp_path / "files")
     with monkeypatch.context() as patch:
+        patch.setattr("ladd_data.card.write.draw_samples", lambda folder: None)  # decodes a dozen, for the card
         patch.setattr(Image, "open", lambda *_, **__: pytest.fail("decoded"))
         patch.setattr("ladd_data.card.write.draw_samples", lambda folder: None)  # the card shows a few of them
         manifest = convert(prepare(distilled, "x"), tmp_path / "set")

@@ -140,8 +140,8 @@ def search_notes(found: Found) -> tuple[str, ...]:
         said.append(f"There are {len(found.runs)} runs; name one of them: {paths(found.runs)}.")
     if found.labels:
         said.append(
-            f"Labels in batch files are not read yet ({', '.join(folder.name for folder in found.labels[:LISTED])}): "
-            "the pictures and their classes are."
+            f"There are soft labels in batch files ({', '.join(folder.name for folder in found.labels[:LISTED])}): "
+            "ladd convert fkd reads them together with the pictures."
         )
     return tuple(said)
 

@@ -24,7 +24,7 @@ from ladd_data.card.words import (
     say_summary,
     size_of,
 )
-from ladd_data.manifest import Boxes, Full, Manifest
+from ladd_data.manifest import Boxes, Full, Manifest, Mix
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import TYPE_BYTES, Edition
 from ladd_data.views.geometry import crop_side, say_views
@@ -142,6 +142,8 @@ def _views(manifest: Manifest) -> list[str]:
     views = labels.views
     if isinstance(views, Full):
         return ["Each image has one view: the whole image. So each has one soft label."]
+    if isinstance(views, Mix):
+        return [f"Each image has {count_of(views.count, 'view')}: {say_views(views)}{_RESIZED}"]
     if isinstance(views, Boxes):
         said = f"Each image has {count_of(views.count, 'view')}, boxes of its own in `view_box`"
         return [said + (", mirrored where `view_flip` says so" if views.flip else "") + _RESIZED]

@@ -5,7 +5,7 @@ Each block of plain Python leaves `image`, `label` and, of datasets with dense l
 
 from __future__ import annotations
 
-from ladd_data.manifest import Boxes, Full, Labels, Manifest
+from ladd_data.manifest import Boxes, ByRecord, Full, Labels, Manifest, Mix
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import Edition
 from ladd_data.views.geometry import crop_side, offsets
@@ -130,6 +130,8 @@ def _cut(manifest: Manifest, labels: Labels, suffix: str) -> list[str]:
     if isinstance(views, Full):
         return ["crops = [image]  # the one view is the whole image"]
     said = "probs[i] is of crops[i]"
+    if isinstance(views, Mix):
+        return ["# each view is mixed with one of another record: ladd-data cuts them, see below"]
     if isinstance(views, Boxes):
         box = f'boxes = [(x, y, x + width, y + height) for y, x, height, width in record["view_box{suffix}"]]'
     else:
@@ -195,7 +197,7 @@ def _find_folder(repo: str | None) -> list[str]:
 
 def _with_ours(manifest: Manifest, repo: str | None) -> list[str]:
     name, labels = repo or PLACEHOLDER, manifest.labels
-    boxed = labels is not None and isinstance(labels.views, Boxes)  # they differ from record to record
+    boxed = labels is not None and isinstance(labels.views, ByRecord)  # they differ from record to record
     loader = 'dataset.loader(batch_size=256, shuffle=True, seed=0, device="cpu")'
     lines = ["import ladd_data as ladd", "", f'dataset = ladd.load("{name}")']
     if boxed:

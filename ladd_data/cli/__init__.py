@@ -17,6 +17,7 @@ from ladd_data.cli.evaluate import evaluate
 from ladd_data.cli.export import export
 from ladd_data.cli.info import info
 from ladd_data.cli.label import label
+from ladd_data.cli.labels import labels
 from ladd_data.cli.pull import pull
 from ladd_data.cli.push import push
 from ladd_data.cli.reencode import reencode
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 
 for command in (
-    *(convert, train_labeler, label, check_labels, reencode, export, info, validate, view),
+    *(convert, train_labeler, label, labels, check_labels, reencode, export, info, validate, view),
     *(push, pull, train, evaluate, demo),
 ):
     app.command(command.__name__.replace("_", "-"))(command)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, Source, choose_device, print_json, progress_bar
+from ladd_data.cli.console import AsJson, Device, LabelSetName, Source, choose_device, print_json, progress_bar
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def check_labels(
     ] = None,
     device: Device = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Views in each forward pass.")] = None,
+    labels: LabelSetName = None,
     json: AsJson = False,
 ) -> None:
     """Recompute labels from the labeler's weights and compare; exit code 1, with the cause, if they differ."""
@@ -44,7 +45,7 @@ def check_labels(
     from ladd_data.labeling.labeler import load_labeler
 
     chosen = choose_device(device)
-    dataset, labelers = load(directory), [load_labeler(path, chosen) for path in labeler]
+    dataset, labelers = load(directory, labels=labels), [load_labeler(path, chosen) for path in labeler]
     with progress_bar("checking labels") as on_progress:
         result = check(
             dataset,

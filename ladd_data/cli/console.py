@@ -22,6 +22,9 @@ SOURCE_HELP = "The dataset: a folder; or one of the Hub, user/repo or hf://datas
 Source = Annotated[str, typer.Argument(metavar="DIR", help=SOURCE_HELP)]
 """Every command that reads a dataset takes it so: `remote.find_folder` says which of them it is."""
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if there is one.")]
+LabelSetName = Annotated[
+    str | None, typer.Option("--labels", help="A label set of the dataset, in place of the labels in its records.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ladd_data.cli.console import AsJson, Overwrite, print_json
+from ladd_data.cli.console import AsJson, Overwrite, print_json, progress_bar
 from ladd_data.cli.convert_report import print_report, recognise, report_of
 from ladd_data.errors import UsageError
 
@@ -65,7 +65,11 @@ def convert(
         typer.Option(rich_help_panel=_FACTS, min=0, help="The learning rate that was learned with the images."),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(rich_help_panel=_FACTS, help="Images file, in place of the method's own choice.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_FACTS,
+            help="Images file, in place of the method's own choice; for fkd: the folder that was relabelled.",
+        ),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(rich_help_panel=_FACTS, help="Labels file that belongs to --images.")
@@ -76,6 +80,26 @@ def convert(
     ] = None,
     label_column: Annotated[
         str | None, typer.Option(rich_help_panel=_FACTS, help="For hub: which label column.")
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(rich_help_panel=_FACTS, help="For fkd: what logits were divided by before the softmax."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(rich_help_panel=_FACTS, min=0, help="For fkd: of the sampler; 42 by default.")
+    ] = None,
+    permutations: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_FACTS, min=1, max=2, help="For fkd: drawn an epoch; 1 by an old torch."),
+    ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(
+            rich_help_panel=_FACTS, help="For fkd: a labeler to replay the labels with (again for several, averaged)."
+        ),
+    ] = None,
+    arch: Annotated[
+        str | None, typer.Option(rich_help_panel=_FACTS, help="The teacher's network, where it is a module:factory.")
     ] = None,
     pixels: Annotated[
         Literal["auto", "clip", "range"],
@@ -106,9 +130,10 @@ def convert(
     if method == "auto":
         recognise(path, as_json=json)
         return
-    from ladd_data.convert import convert as write
     from ladd_data.convert import prepare
+    from ladd_data.convert_run import convert_run
     from ladd_data.converter import Answers, fill_in, find_converter
+    from ladd_data.labeling.labeler import load_labeler
     from ladd_data.presets import parse_classes, parse_normalization
 
     converter = find_converter(method)
@@ -129,11 +154,16 @@ def convert(
         image_column=image_column,
         label_column=label_column,
         dataset=dataset,
+        temperature=temperature,
+        seed=seed,
+        permutations=permutations,
     )
     distilled = converter.read(path, fill_in(converter, said))
     conversion = prepare(distilled, _name(name, out), pixels=pixels, png=png, license=license)
     if not dry_run and out is not None:
-        write(conversion, out, overwrite=overwrite)
+        teachers = [load_labeler(path, network=arch) for path in teacher or []]
+        with progress_bar("labels") as bar:
+            convert_run(conversion, out, overwrite=overwrite, teachers=teachers, on_progress=bar)
     report = report_of(conversion, None if dry_run else out)
     if json:
         print_json(report)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from ladd_data.convert import Conversion
-    from ladd_data.converter import Description
+    from ladd_data.converter import Description, ViewLabels
 
 FILES_SHOWN = 6
 
@@ -78,12 +78,29 @@ def report_of(conversion: Conversion, out: Path | None) -> dict[str, Any]:
         "png": conversion.png,
         "pixels": conversion.quantization.model_dump(mode="json"),
         "soft_labels": distilled.soft.space if distilled.soft else None,
+        "view_labels": _describe_labels(distilled.view_labels),
         "mosaic_factor": distilled.mosaic_factor,
         "learned_lr": distilled.learned_lr,
         "files": [str(path) for path in distilled.files],
         "read": distilled.read,
         "asserted": distilled.asserted,
         "notes": list(distilled.notes),
+    }
+
+
+def _describe_labels(labels: ViewLabels | None) -> dict[str, Any] | None:
+    if labels is None:
+        return None
+    from ladd_data.views.geometry import say_views
+
+    return {
+        "name": labels.name,
+        "views": labels.values.shape[1],
+        "missing": 0 if labels.present is None else int((~labels.present).sum()),
+        "kind": say_views(labels.views),
+        "space": labels.space,
+        "temperature": labels.temperature,
+        "dtype": str(labels.values.dtype),
     }
 
 
@@ -98,6 +115,12 @@ def print_report(report: dict[str, Any]) -> None:
     typer.echo(f"asserted{_say_facts(report['asserted']) or ': nothing'}")
     if report["soft_labels"]:
         typer.echo(f"whole-image soft labels stored as soft_{report['soft_labels']}")
+    if report["view_labels"]:
+        made = report["view_labels"]
+        typer.echo(
+            f"{made['views']} views an image ({made['kind']}), {made['space']} in {made['dtype']}: label set "
+            f"{made['name']}"
+        )
     _print_pixels(report)
     for note in report["notes"]:
         typer.echo(f"note: {note}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ladd_data.cli.console import AsJson, Overwrite, Source, print_json, progress_bar
+from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, Source, print_json, progress_bar
 from ladd_data.types import Edition
 
 
@@ -19,6 +19,7 @@ def export(
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")],
     overwrite: Overwrite = False,
+    labels: LabelSetName = None,
     json: AsJson = False,
 ) -> None:
     """Write the same records as another edition; ids, digests and manifest stay as they are."""
@@ -27,7 +28,7 @@ def export(
     from ladd_data.files import recover
 
     recover(out)
-    dataset = load(directory)
+    dataset = load(directory, labels=labels)
     with progress_bar("exporting") as on_progress:
         manifest = export_dataset(dataset, to, out, overwrite=overwrite, on_progress=on_progress)
     if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ladd_data.cli.console import AsJson, Source, print_json
+from ladd_data.cli.console import AsJson, LabelSetName, Source, print_json
 
 if TYPE_CHECKING:
     from ladd_data.ledger import Counted, Ledger
@@ -17,25 +17,34 @@ if TYPE_CHECKING:
 
 def info(
     directory: Source,
+    labels: LabelSetName = None,
     json: AsJson = False,
 ) -> None:
     """Print what a dataset is and its ledger: bytes of images and labels, and labeling FLOPs.
 
     Of a dataset on the Hub only meta/ and the card are downloaded: the ledger has its raw bytes and those of its files.
     """
+    from ladd_data.errors import DatasetError
     from ladd_data.ledger import count_ledger
     from ladd_data.remote import fetch_metadata, find_repo
-    from ladd_data.shards.folder import open_folder
+    from ladd_data.shards.joined import read_joined
+    from ladd_data.shards.label_sets import list_sets
 
     if named := find_repo(directory):
         _print_remote(directory, fetch_metadata(*named), json)
         return
-    folder = open_folder(Path(directory), verify=False)
+    folder = read_joined(Path(directory), labels)
+    if problems := folder.check(verify=False):
+        raise DatasetError(problems)
+    others = [name for name in list_sets(Path(directory)) if name != labels]
     ledger = count_ledger(folder)
     if json:
-        print_json({"manifest": folder.manifest.model_dump(mode="json"), "ledger": ledger.as_dict()})
+        document = {"manifest": folder.manifest.model_dump(mode="json"), "ledger": ledger.as_dict()}
+        print_json({**document, "label_sets": others})
         return
     _print_facts(folder.manifest)
+    if others:
+        typer.echo(f"{'sets':8} {', '.join(others)}: further label sets, see ladd labels")
     _print_ledger(ledger, folder.manifest)
 
 
@@ -71,7 +80,7 @@ def _print_facts(manifest: Manifest) -> None:
     if labels is not None:
         missing = "; some are missing" if labels.present else ""
         facts["views"] = f"{labels.count}: {say_views(labels.views)}{missing}"
-        facts["labels"] = _say_coding(labels.coding) + (f", profile {labels.profile}" if labels.profile else "")
+        facts["labels"] = say_coding(labels.coding) + (f", profile {labels.profile}" if labels.profile else "")
         facts["error"] = f"total variation {labels.certificate.mean_tv:.2g} mean, {labels.certificate.max_tv:.2g} max"
         if labels.labeler is not None:
             maker = labels.labeler
@@ -89,7 +98,8 @@ def _say_files(images: Images) -> str:
     return f"PNG {images.png}" if images.png else "the method's own JPEG files"
 
 
-def _say_coding(coding: Coding) -> str:
+def say_coding(coding: Coding) -> str:
+    """Return how labels are stored, in words."""
     kind = {"dense": f"{coding.dtype} {coding.space}", "topk": f"top-{coding.k} log_probs + tail"}
     return kind.get(coding.encoding, f"{coding.encoding} log_probs") + (" + logz" if coding.logz else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -15,7 +16,7 @@ from ladd_data.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
-    from ladd_data.manifest import Boxes, Full, Grid, Manifest
+    from ladd_data.manifest import Manifest, ViewSpec
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -25,7 +26,12 @@ def label(
     labeler: Annotated[
         list[Path], typer.Option(help="The .safetensors file of ladd train-labeler; several are averaged.")
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder to write; may be DIR with --overwrite.")
+    ] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", help="In place of -o: add the labels to DIR as a label set of this name.")
+    ] = None,
     arch: Annotated[
         str | None, typer.Option(help="The labeler's network said again, where it is code of your own, module:factory.")
     ] = None,
@@ -35,7 +41,10 @@ def label(
     full: Annotated[bool, typer.Option("--full", help="One view, the whole image, in place of a grid.")] = False,
     boxes: Annotated[int | None, typer.Option(min=1, help="Random crops per image, in place of a grid.")] = None,
     flip: Annotated[bool, typer.Option("--flip", help="With --boxes: mirror half of them.")] = False,
-    box_seed: Annotated[int, typer.Option(min=0, help="With --boxes: of the draw.")] = 0,
+    mix: Annotated[
+        str | None, typer.Option(help="With --boxes: mix each with another image's: cutmix, mixup or both.")
+    ] = None,
+    box_seed: Annotated[int, typer.Option(min=0, help="With --boxes: of the draw, mixing included.")] = 0,
     profile: Annotated[
         str | None,
         typer.Option(help="default: float16 log-probabilities + logz; paper: float32 probabilities; compact."),
@@ -60,26 +69,29 @@ def label(
     run_log: Annotated[bool, typer.Option(help="Write meta/run.json: seconds, device, releases.")] = True,
     json: AsJson = False,
 ) -> None:
-    """Label the views of a dataset (LADD, Algorithm 1) and write the labelled dataset.
+    """Label the views of a dataset (LADD, Algorithm 1): a labelled copy (-o), or one more label set of it (--as).
 
     A run that is cut short goes on where it was when it is called again. Under torchrun all ranks share the work.
     """
     from ladd_data.dataset import load
     from ladd_data.files import recover
+    from ladd_data.labeling.add import add_labels
+    from ladd_data.labeling.drawing import BoxDraw
     from ladd_data.labeling.label import Reports, label_dataset
     from ladd_data.labeling.labeler import LoadedLabeler, load_labeler
     from ladd_data.labeling.plan import LabelPlan
-    from ladd_data.labeling.reading import BoxDraw
     from ladd_data.manifest import count_views
     from ladd_data.team import device_of_rank, join_ranks
 
+    target = _choose_target(directory, out, as_)
     _check_choice("--average", average, ("probs", "logits"))
     _check_choice("--precision", precision, ("float32", "bf16"))
     allowed = _parse_bytes(memory)
-    views = _choose_views(grid, ratio, full, boxes, flip)
+    views = _choose_views(grid, ratio, full, boxes, flip, mix)
     with join_ranks() as ranks, one_voice(ranks):
         chosen = device_of_rank(choose_device(device))
-        ranks.lead(lambda: recover(out))
+        if out is not None:
+            ranks.lead(lambda: recover(out))
         opened: list[tuple[Dataset, list[LoadedLabeler]]] = []
         ranks.each(
             lambda: opened.append((load(directory), [load_labeler(path, chosen, network=arch) for path in labeler]))
@@ -100,11 +112,10 @@ def label(
         with progress_bar("labeling") as on_progress:
             reports = Reports(on_progress, _say if ranks.leads else lambda sentence: None, run_log)
             began = time.perf_counter()
-            manifest = label_dataset(
-                dataset, plan, out, overwrite=overwrite, restart=restart, ranks=ranks, reports=reports
-            )
+            write = partial(add_labels, dataset, plan, as_) if as_ else partial(label_dataset, dataset, plan, target)
+            manifest = write(overwrite=overwrite, restart=restart, ranks=ranks, reports=reports)
         if ranks.leads:
-            _report(dataset, manifest, out, time.perf_counter() - began, as_json=json)
+            _report(dataset, manifest, target, time.perf_counter() - began, as_json=json)
 
 
 def _report(dataset: Dataset, manifest: Manifest, out: Path, seconds: float, *, as_json: bool) -> None:
@@ -140,14 +151,29 @@ def _parse_bytes(text: str | None) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool) -> Grid | Full | Boxes:
-    from ladd_data.manifest import Boxes, Full
+def _choose_target(directory: str, out: Path | None, name: str | None) -> Path:
+    from ladd_data.remote import find_repo
+
+    if (out is None) == (not name):
+        raise UsageError("say where the labels go: -o FOLDER, a labelled copy, or --as NAME, a label set of DIR.")
+    if name and find_repo(directory):
+        raise UsageError(f'--as writes into a folder of yours: get it first, "ladd pull {directory} DIR".')
+    return Path(directory) / "labels" / str(name) if out is None else out
+
+
+def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool, mix: str | None) -> ViewSpec:
+    from ladd_data.manifest import Boxes, Full, Mix
     from ladd_data.views.geometry import grid as make_grid
 
     if full and boxes is not None:
         raise UsageError("--full and --boxes exclude each other: give one.")
     if flip and boxes is None:
         raise UsageError("--flip goes with --boxes.")
+    if mix is not None:
+        _check_choice("--mix", mix, ("cutmix", "mixup", "both"))
+        if boxes is None:
+            raise UsageError("--mix goes with --boxes.")
+        return Mix(count=boxes, flip=flip, cutmix=mix != "mixup", mixup=mix != "cutmix")
     if boxes is not None:
         return Boxes(count=boxes, flip=flip)
     return Full() if full else make_grid(grid, ratio)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ladd_data.cli.codings import choose_coding, print_labels
-from ladd_data.cli.console import AsJson, Overwrite, Source, progress_bar
+from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, Source, progress_bar
 from ladd_data.errors import UsageError
 
 
@@ -26,6 +26,7 @@ def reencode(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="With --keep-views: of the draw.")] = 0,
     overwrite: Overwrite = False,
+    labels: LabelSetName = None,
     json: AsJson = False,
 ) -> None:
     """Store a dataset's labels in fewer bytes, and print the error that costs."""
@@ -37,7 +38,7 @@ def reencode(
     if profile is None and encoding is None:
         raise UsageError("say how to store the labels: --encoding NAME or --profile NAME.")
     recover(out)
-    dataset = load(directory)
+    dataset = load(directory, labels=labels)
     views = count_views(dataset.view_spec) if dataset.view_spec else 1
     if keep_views is not None and keep_views >= views:
         raise UsageError(f"--keep-views {keep_views}: expected fewer than the {views} views there are.")

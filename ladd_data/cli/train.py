@@ -12,6 +12,7 @@ from ladd_data.cli.console import (
     SOURCE_HELP,
     AsJson,
     Device,
+    LabelSetName,
     Overwrite,
     choose_device,
     one_voice,
@@ -77,6 +78,7 @@ def train(
     overwrite: Overwrite = False,
     device: Device = "auto",
     show: Annotated[bool, typer.Option("--print", help="Print the recipe as JSON and stop.")] = False,
+    labels: LabelSetName = None,
     json: AsJson = False,
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", callback=_list_recipes, is_eager=True, help="List recipes and stop.")
@@ -102,7 +104,7 @@ def train(
         channels_last=channels_last,
         compiled=compiled,
     )
-    job = _Job(directory, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
+    job = _Job(directory, labels, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
     job.run()
 
 
@@ -111,6 +113,7 @@ class _Job:
     """What was asked for."""
 
     directory: str
+    labels: str | None
     val: str
     model: str
     width: int | None
@@ -130,7 +133,7 @@ class _Job:
         from ladd_data.team import join_ranks
 
         with join_ranks() as ranks, one_voice(ranks), progress_bar("training") as bar:
-            dataset, images = open_both(self.directory, self.val)
+            dataset, images = open_both(self.directory, self.val, self.labels)
             share = -(-self.seeds // ranks.count)
             begun: set[int] = set()
 
@@ -154,12 +157,12 @@ class _Job:
             _print(results, self.json)
 
 
-def open_both(directory: str, val: str) -> tuple[Dataset, ImageSet]:
+def open_both(directory: str, val: str, labels: str | None = None) -> tuple[Dataset, ImageSet]:
     """Open a dataset and the real images that its students are tested on, numbered as its classes are."""
     from ladd_data.dataset import load
     from ladd_data.sources import load_images, match_classes
 
-    dataset = load(directory)
+    dataset = load(directory, labels=labels)
     images = dataset.manifest.images
     _require_square(dataset)
     return dataset, match_classes(load_images(val, images.height, images.channels), dataset.manifest.classes)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ladd_data.cli.console import Source
+from ladd_data.cli.console import LabelSetName, Source
 from ladd_data.errors import UsageError
 
 
@@ -17,6 +17,7 @@ def view(
         Path, typer.Option("-o", "--out", help="The file to write: report.html, or picture.png for papers and cards.")
     ],
     count: Annotated[int, typer.Option(min=1, max=16, help="How many images a picture shows.")] = 4,
+    labels: LabelSetName = None,
 ) -> None:
     """Write a report that any browser opens (.html), or a picture of a few images (.png).
 
@@ -29,7 +30,7 @@ def view(
         from ladd_data.remote import find_folder
         from ladd_data.report.page import write_report
 
-        written = write_report(find_folder(directory)[0], out)
+        written = write_report(find_folder(directory, labels=labels)[0], out, labels)
         some = "all" if written.shown == written.images else f"{written.shown} of {written.images}"
         typer.echo(f"wrote {out} ({some} images, {out.stat().st_size / 1e6:.1f} MB): open it in a browser")
         return
@@ -38,5 +39,5 @@ def view(
     from ladd_data.dataset import load
     from ladd_data.report.picture import draw_dataset
 
-    draw_dataset(load(directory), out, count)
+    draw_dataset(load(directory, labels=labels), out, count)
     typer.echo(f"wrote {out}")

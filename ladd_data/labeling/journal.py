@@ -26,9 +26,9 @@ Facts = dict[str, str]
 class Progress:
     """The progress folder of one target."""
 
-    def __init__(self, target: Path) -> None:
-        """Name the folder; nothing is made yet."""
-        target = target.resolve()
+    def __init__(self, target: Path, manifest: str = MANIFEST_PATH) -> None:
+        """Name the folder; nothing is made yet. `manifest`: the file by which the target is known to be made."""
+        target, self._manifest = target.resolve(), manifest
         self._target = target
         self.folder = target.with_name(f".{target.name}.progress")
         self._key = ""
@@ -104,7 +104,7 @@ class Progress:
         """Tell whether the target is what this folder was for: the run was cut short while sweeping up."""
         try:
             result = (self.folder / "result").read_text()
-            return sha256_file(self._target / MANIFEST_PATH) == result
+            return sha256_file(self._target / self._manifest) == result
         except OSError:
             return False
 

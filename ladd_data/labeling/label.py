@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,20 @@ from ladd_data.errors import LabelError
 from ladd_data.files import new_folder
 from ladd_data.labeling.assemble import assemble_shards, describe_labels
 from ladd_data.labeling.average import check_average
+from ladd_data.labeling.drawing import BoxDraw as BoxDraw
+from ladd_data.labeling.drawing import draw_views
 from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.parts import Part, PartFormat
 from ladd_data.labeling.pipeline import LabelPipeline, Member
 from ladd_data.labeling.plan import LabelPlan as LabelPlan
 from ladd_data.labeling.plan import labeler_input as labeler_input
 from ladd_data.labeling.plan import labelled_layout, pipeline_members, state_facts
-from ladd_data.labeling.reading import BoxDraw as BoxDraw
 from ladd_data.labeling.runlog import Work, write_run
 from ladd_data.labeling.shards import ShardLabeler
-from ladd_data.manifest import Manifest
+from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.folder import Shard
+from ladd_data.shards.plan import ShardPlan
 from ladd_data.team import Ranks
 from ladd_data.writer import make_parts, plan_dataset, seal_folder
 
@@ -84,31 +86,46 @@ def label_dataset(
 
     Source: LADD, Algorithm 1 and Eq. 4.
     """
-    check_average(plan.coding, len(plan.labelers), plan.average)
-    run = _Run(dataset, plan, target, ranks, reports)
-    ranks.each(run.check)
-    try:
-        with ExitStack() as stack:
-            new = partial(new_folder, target, overwrite=overwrite, after=run.progress.discard)
-            folder = ranks.lead(lambda: stack.enter_context(new()))
-            return run.label(folder, restart=restart)
-    except BaseException:
-        run.keep_or_discard()
-        raise
+    run = LabelRun(dataset, plan, target, ranks, reports)
+    return run.make(partial(new_folder, target, overwrite=overwrite, after=run.progress.discard), restart=restart)
 
 
-class _Run:
-    """One rank's view of a labeling run."""
+class LabelRun:
+    """One rank's view of a labeling run that writes a dataset."""
+
+    manifest_name = MANIFEST_PATH
 
     def __init__(self, dataset: Dataset, plan: LabelPlan, target: Path, ranks: Ranks, reports: Reports) -> None:
+        """Work out the columns and the cut; nothing is read or written yet."""
         self.dataset, self.plan, self.ranks, self.reports = dataset, plan, ranks, reports
+        self.target = target
         self.layout = labelled_layout(dataset, plan)
-        self.cut = plan_dataset(len(dataset), self.layout)
         self.form = PartFormat(self.layout)
-        self.progress = Progress(target)
+        self.cut = self.plan_shards()
+        self.progress = Progress(target, self.manifest_name)
         self.members: list[Member] = []
+        self.views = draw_views(dataset, plan.views, plan.boxes)
         self.opened = False
         self.began = time.perf_counter()
+
+    def plan_shards(self) -> ShardPlan:
+        """Return the cut into shards, each of which is labelled by one rank."""
+        return plan_dataset(len(self.dataset), self.layout)
+
+    def make(self, new: Callable[[], AbstractContextManager[Path]], *, restart: bool) -> Manifest:
+        """Do the run in a folder that `new` makes, and return the manifest with the labels.
+
+        What is finished when it ends early is kept.
+        """
+        check_average(self.plan.coding, len(self.plan.labelers), self.plan.average)
+        self.ranks.each(self.check)
+        try:
+            with ExitStack() as stack:
+                folder = self.ranks.lead(lambda: stack.enter_context(new()))
+                return self.label(folder, restart=restart)
+        except BaseException:
+            self.keep_or_discard()
+            raise
 
     def check(self) -> None:
         """Refuse labelers that do not fit."""
@@ -120,22 +137,31 @@ class _Run:
         done = self._open_progress(pipeline.batch, restart=restart)
         self._label_shards(pipeline, done)
         seconds = time.perf_counter() - self.began
-        manifest, content, stored_bytes = self.ranks.lead(lambda: self._describe(folder, pipeline.batch))
+        manifest = self.write(folder, pipeline.batch)
+        if self.ranks.leads and self.reports.run_log:
+            resumed = sum(len(self.cut.span(number)) for number in done)
+            work = Work(seconds, time.perf_counter() - self.began, len(self.dataset) - resumed, resumed)
+            self.log(folder, manifest, pipeline, work)
+        return manifest
+
+    def write(self, folder: Path, batch: int) -> Manifest:
+        """Fill the folder, all labels being finished; returns the manifest."""
+        manifest, content, stored_bytes = self.ranks.lead(lambda: self._describe(folder, batch))
         shards = self._assemble(folder, content)
         if self.ranks.leads:
             seal_folder(folder, manifest, content, self.dataset.folder.edition, shards, stored_bytes)
-            if self.reports.run_log:
-                resumed = sum(len(self.cut.span(number)) for number in done)
-                work = Work(seconds, time.perf_counter() - self.began, len(self.dataset) - resumed, resumed)
-                write_run(folder, manifest, self.plan.device, self.ranks.count, pipeline, work)
         return manifest
+
+    def log(self, folder: Path, manifest: Manifest, pipeline: LabelPipeline, work: Work) -> None:
+        """Write down what the run took."""
+        write_run(folder, manifest, self.plan.device, self.ranks.count, pipeline, work)
 
     def _open_pipeline(self, *, restart: bool) -> LabelPipeline:
         """Make the pipeline; the batch that rank 0, or an earlier run that is continued, found is everybody's."""
         computing, own = self.plan.computing, list[LabelPipeline]()
 
         def open_with(batch: int | None) -> LabelPipeline:
-            return LabelPipeline(self.members, self.plan.views, replace(computing, batch=batch))
+            return LabelPipeline(self.members, self.plan.views, replace(computing, batch=batch), self.views.table)
 
         def decide() -> int:
             free = computing.batch is None and computing.memory is None and not restart
@@ -172,7 +198,7 @@ class _Run:
             seen += count
             self.reports.on_progress(seen, total)
 
-        labeler = ShardLabeler(self.dataset, self.plan, pipeline, self.form, self.progress)
+        labeler = ShardLabeler(self.dataset, self.plan, self.views, pipeline, self.form, self.progress)
 
         def work() -> None:
             try:
@@ -193,14 +219,18 @@ class _Run:
             raise LabelError(f"{self.progress.path(number)}: changed while it was needed. Run again: it is made anew.")
         return parts
 
-    def _describe(self, folder: Path, batch: int) -> tuple[Manifest, bytes, int]:
-        """Return the manifest, its bytes, and the bytes of all records in memory; make the dataset's folders."""
+    def describe(self, batch: int) -> tuple[Manifest, list[Part]]:
+        """Return the manifest with the labels, and the parts that hold them."""
         parts = self._parts()
         try:
-            manifest = describe_labels(self.dataset, self.plan, batch, parts, self.form, self.progress)
+            return describe_labels(self.dataset, self.plan, batch, parts, self.form, self.progress), parts
         except LabelError:
             self.progress.discard()
             raise
+
+    def _describe(self, folder: Path, batch: int) -> tuple[Manifest, bytes, int]:
+        """Return the manifest, its bytes, and the bytes of all records in memory; make the dataset's folders."""
+        manifest, parts = self.describe(batch)
         content = dump_manifest(manifest)
         self.progress.note_result(content)
         make_parts(folder)

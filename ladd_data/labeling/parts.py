@@ -98,6 +98,11 @@ class PartFormat:
                 dense, pixels = row["dense"].tobytes().hex(), row["pixels"].tobytes().hex()
                 yield row["id"].decode(), int(row["label"]), pixels, dense, soft
 
+    def read_labels(self, path: Path) -> Iterator[tuple[list[str], Columns]]:
+        """Yield (ids, label columns) of a part's rows, some at a time."""
+        for rows in self.read(path):
+            yield [name.decode() for name in rows["id"]], {name: _native(rows[name]) for name in self.columns}
+
     def labels(self, path: Path, first: int, stop: int) -> Columns:
         """Return the label columns of the rows first .. stop-1."""
         parts = list(self.read(path, first, stop))

@@ -28,11 +28,12 @@ from ladd_data.labeling.batch import (
     measure_footprint,
     views_per_batch,
 )
-from ladd_data.manifest import Affine, Boxes, Full, Grid, Network, count_views
+from ladd_data.manifest import Affine, Network, ViewSpec, count_views
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, U8, Columns
 from ladd_data.views.device import ViewMaker
+from ladd_data.views.mixing import MixTable, place_views
 
 Precision = Literal["float32", "bf16"]
 
@@ -71,8 +72,8 @@ class Member:
 class Chunk:
     """Some records on their way: at most `LabelPipeline.images_at_once`.
 
-    pixels: uint8 [n, channels, height, width]; boxes: for views of kind `Boxes`, view_box int64 [n, views, 4]
-    and, with flip, view_flip bool [n, views].
+    pixels: uint8 [n, channels, height, width]; boxes: where views differ by record, the columns that say where they
+    lie and with what they are mixed, [n, views, ...].
     """
 
     records: Records
@@ -84,14 +85,16 @@ class Chunk:
 class LabelPipeline:
     """Turns images into the logits of all their views. Use inside a `with`, which holds threads and float32 mode."""
 
-    def __init__(self, members: Sequence[Member], views: Grid | Full | Boxes, computing: Computing) -> None:
-        """Prepare the labelers, which must be on the device and in eval mode.
+    def __init__(
+        self, members: Sequence[Member], views: ViewSpec, computing: Computing, table: MixTable | None = None
+    ) -> None:
+        """Prepare the labelers, which must be on the device and in eval mode; `table`: of all records, for `Mix`.
 
         Raises:
             LabelError: a labeler's output is not [n, classes], or torch.compile cannot compile it.
             UsageError: not even one view fits into the memory.
         """
-        self.computing, self.views = computing, count_views(views)
+        self.computing, self.views, self._table = computing, count_views(views), table
         spec, kind = members[0].spec, computing.device.type
         self.maker = ViewMaker(views, spec.size, spec.size, computing.device)
         self.threads = torch.get_num_threads() if kind == "cpu" else 1
@@ -151,10 +154,9 @@ class LabelPipeline:
         Returns:
             float32 [n, views, channels, height, width], 0..255 scale, on the device.
         """
-        given = {name: self._send(torch.from_numpy(values)) for name, values in boxes.items()}
         images = self._send(torch.from_numpy(pixels))
         with torch.inference_mode():
-            return self.maker(images, view_box=given.get("view_box"), view_flip=given.get("view_flip"))
+            return self.maker(images, **place_views(boxes, range(self.views), self.computing.device, self._table))
 
     def logits(self, views: Tensor) -> Tensor:
         """Return float32 logits [labelers, n, views, classes], on the device, for what `cut` gave."""

@@ -11,11 +11,11 @@ from ladd_data.dataset import Dataset
 from ladd_data.encodings.coding import column_types
 from ladd_data.errors import LabelError
 from ladd_data.labeling.average import Average
+from ladd_data.labeling.drawing import BoxDraw
 from ladd_data.labeling.journal import Facts
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.pipeline import Computing, Member, Precision
-from ladd_data.labeling.reading import BoxDraw
-from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Affine, Boxes, Coding, Full, Grid, Manifest, count_views
+from ladd_data.manifest import MANIFEST_PATH, SPEC_VERSION, Affine, ByRecord, Coding, Manifest, ViewSpec, count_views
 from ladd_data.models.arithmetic import library_versions
 from ladd_data.pixels import renormalize
 from ladd_data.shards.folder import SHARDS_PATH
@@ -29,12 +29,12 @@ class LabelPlan:
 
     labeler: already on the device; others: more of them, whose average is taken.
     profile: the coding's name, if it has one.
-    boxes: for views of kind `Boxes`, where they lie.
+    boxes: for views of kind `Boxes` and `Mix`, how they are drawn.
     precision, channels_last, compile, batch, memory: see `Computing`.
     """
 
     labeler: LoadedLabeler
-    views: Grid | Full | Boxes
+    views: ViewSpec
     coding: Coding
     device: torch.device
     profile: str | None = None
@@ -114,7 +114,7 @@ def state_facts(dataset: Dataset, plan: LabelPlan, batch: int, shards: ShardPlan
         "labeler's description": hashlib.sha256("\n".join(descriptions).encode()).hexdigest(),
         "average": plan.average if plan.others else "of one",
         "views": plan.views.model_dump_json(),
-        "boxes": f"seed {plan.boxes.seed}, least side {plan.boxes.least}" if isinstance(plan.views, Boxes) else "none",
+        "boxes": str(plan.boxes) if isinstance(plan.views, ByRecord) else "none",
         "encoding": plan.coding.model_dump_json(),
         "profile": plan.profile,
         "device": plan.device.type,

@@ -5,29 +5,18 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from ladd_data.dataset import Dataset
 from ladd_data.labeling.pipeline import Chunk
-from ladd_data.manifest import Boxes, Full, Grid
 from ladd_data.shards.container import join_records
 from ladd_data.shards.layout import Records
 from ladd_data.types import U8, Columns
-from ladd_data.views.geometry import random_box
 
 CHUNKS_AHEAD = 16
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class BoxDraw:
-    """Boxes drawn record by record: sides from `least` to 1 of the image's, by `seed`."""
-
-    seed: int = 0
-    least: float = 0.5
 
 
 def read_chunks(
@@ -41,7 +30,7 @@ def read_chunks(
         dataset: where they come from.
         spans: of record numbers.
         at_once: records a chunk; fewer at the end of a span.
-        boxes: returns the boxes of (first record, number of records).
+        boxes: returns the view columns of (first record, number of records).
     """
     for span in spans:
         first, parts, pixels = span.start, list[Records](), list[U8]()
@@ -57,27 +46,6 @@ def read_chunks(
                     joined = pixels[0] if len(pixels) == 1 else np.concatenate(pixels)
                     yield Chunk(join_records(parts), joined, boxes(first, count), first)
                     first, parts, pixels = first + count, [], []
-
-
-def draw_boxes(views: Grid | Full | Boxes, draw: BoxDraw, size: tuple[int, int], first: int, count: int) -> Columns:
-    """Return view_box, int64 [count, views, 4], and view_flip, bool [count, views], where views are boxes.
-
-    Args:
-        views: what they are; nothing is returned for others than `Boxes`.
-        draw: how.
-        size: height and width of the images.
-        first: number of the first record.
-        count: records.
-    """
-    if not isinstance(views, Boxes):
-        return {}
-    drawn = [
-        [random_box(draw.seed, number, view, *size, draw.least) for view in range(views.count)]
-        for number in range(first, first + count)
-    ]
-    box = np.array([[astuple(box) for box, _ in row] for row in drawn], np.int64)
-    flip = np.array([[flip for _, flip in row] for row in drawn], np.bool_)
-    return {"view_box": box, "view_flip": flip} if views.flip else {"view_box": box}
 
 
 def ahead(items: Iterable[_T], depth: int = CHUNKS_AHEAD) -> Generator[_T]:

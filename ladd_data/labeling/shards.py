@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 
 import numpy as np
 
@@ -13,28 +12,33 @@ from ladd_data.encodings.certificate import CertificateMeter
 from ladd_data.encodings.coding import decode_probs, encode_log_probs
 from ladd_data.errors import LabelError
 from ladd_data.labeling.average import average_labels
+from ladd_data.labeling.drawing import DrawnViews
 from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.parts import Part, PartFormat, PartWriter
 from ladd_data.labeling.pipeline import Chunk, LabelPipeline
 from ladd_data.labeling.plan import LabelPlan
-from ladd_data.labeling.reading import ahead, draw_boxes, read_chunks
+from ladd_data.labeling.reading import ahead, read_chunks
 from ladd_data.manifest import GoldenView, count_views
 from ladd_data.shards.layout import Records, pick
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.types import F32
 from ladd_data.views.golden import digest_view, top_of
 
-_STORED = {"view_box": np.uint16, "view_flip": np.bool_}
-
 
 class ShardLabeler:
     """Labels whole shards. Everything that adds up does so within a shard, so that any rank may label any shard."""
 
     def __init__(
-        self, dataset: Dataset, plan: LabelPlan, pipeline: LabelPipeline, form: PartFormat, progress: Progress
+        self,
+        dataset: Dataset,
+        plan: LabelPlan,
+        views: DrawnViews,
+        pipeline: LabelPipeline,
+        form: PartFormat,
+        progress: Progress,
     ) -> None:
         """Take what all shards share."""
-        self._dataset, self._plan, self._pipeline = dataset, plan, pipeline
+        self._dataset, self._plan, self._drawn, self._pipeline = dataset, plan, views, pipeline
         self._form, self._progress = form, progress
         self._views = count_views(plan.views)
 
@@ -50,9 +54,7 @@ class ShardLabeler:
             LabelError: an output is not finite; names the record and the view.
         """
         spans = (span for number in shards if (span := cut.span(number)) and not self._progress.stopped)
-        images = self._dataset.manifest.images
-        boxes = partial(draw_boxes, self._plan.views, self._plan.boxes, (images.height, images.width))
-        chunks = ahead(read_chunks(self._dataset, spans, self._pipeline.images_at_once, boxes))
+        chunks = ahead(read_chunks(self._dataset, spans, self._pipeline.images_at_once, self._drawn.columns))
         with self._pipeline, closing(chunks), closing(self._pipeline.stream(chunks)) as labelled:
             for number in shards:
                 if not self._label_shard(number, cut.span(number), labelled, on_rows):
@@ -99,8 +101,7 @@ class ShardLabeler:
         probs = decode_probs(encoded, self._plan.coding, logits.shape[-1])
         meter.add(log_probs, probs)
         golden += self._golden(chunk, probs)
-        columns = pick(records.dense, ("soft_",))
-        columns |= {name: values.astype(_STORED[name]) for name, values in chunk.boxes.items()}
+        columns = pick(records.dense, ("soft_",)) | chunk.boxes
         return Records(records.ids, records.labels, records.images, columns | encoded)
 
     def _golden(self, chunk: Chunk, probs: F32) -> Iterator[GoldenView]:

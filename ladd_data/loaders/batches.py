@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,9 +17,22 @@ from ladd_data.loaders.order import draw_views
 from ladd_data.loaders.schedule import Slots
 from ladd_data.manifest import Labels
 from ladd_data.types import Batch, DenseSpace
+from ladd_data.views.mixing import Pixels
 
-CutViews = Callable[[Tensor, Sequence[int], Tensor], Tensor]
-"""(images, view numbers, record numbers) -> float32 [batch, views, channels, height, width]: `Dataset.views`."""
+
+class CutViews(Protocol):
+    """Cuts views: `Dataset.views`."""
+
+    def __call__(self, images: Tensor, numbers: Sequence[int], index: Tensor, pixels: Pixels | None = None) -> Tensor:
+        """Return float32 [batch, views, channels, height, width].
+
+        Args:
+            images: uint8 [batch, channels, height, width].
+            numbers: of the views.
+            index: the records' numbers, int64 [batch].
+            pixels: for views that are mixed, returns the images of other records.
+        """
+
 
 KEPT = ("dense_", "soft_", "view_present")
 """Prefixes of the label columns that a batch is made of."""
@@ -43,6 +57,7 @@ class BatchMaker:
     seed: of drawn views.
     cut: cuts views; None where the caller needs none.
     device: where batches are to be.
+    pixels: of any record, for views that are mixed; None leaves it to `cut` where they come from.
     """
 
     labels: Labels | None
@@ -51,6 +66,7 @@ class BatchMaker:
     seed: int
     cut: CutViews | None
     device: torch.device
+    pixels: Pixels | None = None
 
     _pool: Buffers = field(init=False, repr=False, compare=False)
 
@@ -59,6 +75,10 @@ class BatchMaker:
         check_space(self.space, self.labels.coding if self.labels else None)
         views = self.labels.count if self.labels else 0
         object.__setattr__(self, "_pool", Buffers((views, self.classes), np.dtype(np.float32)))
+
+    def with_images(self, pixels: Pixels) -> BatchMaker:
+        """Return a maker that takes the images that views are mixed with from `pixels`."""
+        return replace(self, pixels=pixels)
 
     def make(self, slots: Slots, images: Tensor, classes: Tensor, stored: Mapping[str, Tensor]) -> Batch:
         """Return a batch on the device.
@@ -125,4 +145,4 @@ class _Cutter:
     def cut(self, batch: Batch, numbers: tuple[int, ...]) -> Tensor:
         if self.maker.cut is None:
             raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
-        return self.maker.cut(batch.image, numbers, batch.index)
+        return self.maker.cut(batch.image, numbers, batch.index, self.maker.pixels)

@@ -47,7 +47,7 @@ SHA-256 as well."""
 _AGAIN = "Download the dataset again."
 _ROUND = 2**20
 """Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
-_WANTED = (*KEPT, "view_box", "view_flip")
+_WANTED = (*KEPT, "view_")
 
 
 @dataclass(frozen=True, slots=True)

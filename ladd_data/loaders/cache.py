@@ -23,8 +23,7 @@ from filelock import FileLock, Timeout
 
 from ladd_data.errors import DatasetError, LaddError, UsageError
 from ladd_data.files import read_limited, sync_file, sync_folder, write_atomically
-from ladd_data.manifest import MANIFEST_PATH
-from ladd_data.shards.folder import SHARDS_PATH, Folder, check_files
+from ladd_data.shards.folder import Folder, check_files
 
 DATASET, CHECKS, ROWS, SOURCES = "dataset", "checks.json", "rows.npy", "sources.json"
 
@@ -67,7 +66,7 @@ def cache_root() -> Path:
 
 def key_of(folder: Folder) -> str:
     """Return the key of a dataset's entry: its digest, and what tells its files, hence its order, from others'."""
-    files = hashlib.sha256(read_limited(folder.path / MANIFEST_PATH) + read_limited(folder.path / SHARDS_PATH))
+    files = hashlib.sha256(folder.metadata())
     return f"{folder.manifest.digest}-{files.hexdigest()[:16]}"
 
 
@@ -156,7 +155,7 @@ def discard(key: str) -> None:
 
 def stamp(folder: Folder) -> list[list[int]]:
     """Return size, times and inode of each shard: what changes whenever a program writes to it."""
-    stats = [(folder.path / shard.path).stat() for shard in folder.shards]
+    stats = [path.stat() for path in folder.files()]
     return [[stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for stat in stats]
 
 

@@ -165,7 +165,7 @@ def hash_row(row: Array) -> int:
 def _open(path: Path, source: Folder) -> Cached:
     """Open an entry: sizes, shard list, manifest and small columns are checked, rows when they are read."""
     folder = open_folder(path / DATASET, verify=False)
-    if (folder.path / MANIFEST_PATH).read_bytes() != (source.path / MANIFEST_PATH).read_bytes():
+    if folder.content != source.content:
         raise ValueError("the manifest is not the dataset's")
     checks = json.loads((path / CHECKS).read_bytes())
     hashes = np.load(path / ROWS, allow_pickle=False)
@@ -191,7 +191,7 @@ def _open(path: Path, source: Folder) -> Cached:
 def _make(partial: Path, source: Source, folder: Folder) -> None:
     """Decode a dataset into an entry's folder."""
     manifest = source.manifest
-    count, content = manifest.images.count, (folder.path / MANIFEST_PATH).read_bytes()
+    count, content = manifest.images.count, folder.content
     hashes: dict[str, list[int]] = {}
     states: dict[str, xxhash.xxh3_128] = {}
     sizes: dict[str, int] = {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ladd_data.shards.folder import Folder
+from ladd_data.shards.joined import set_of
 from ladd_data.shards.layout import Records, arrow_schema, footer_features
 from ladd_data.shards.tables import to_batch
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def open_with_datasets(folder: Folder) -> datasets.Dataset:
-    """Return a dataset's records; Parquet files are handed over as they are, other editions are read into memory.
+    """Return a dataset's records; Parquet files are handed over as they are, all else is read into memory.
 
     Raises:
         DatasetError: a shard cannot be read; names it.
     """
     import datasets
 
-    if folder.edition == "parquet":
+    if folder.edition == "parquet" and set_of(folder) is None:
         return datasets.load_dataset(str(folder.path), split="train")
     features = datasets.Features.from_dict(footer_features(folder.layout)["info"]["features"])
     schema = arrow_schema(folder.layout)

@@ -30,11 +30,12 @@ from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.remote import LocalSource, Patience, Source, open_source
 from ladd_data.loaders.schedule import Last, Schedule, Slots
-from ladd_data.manifest import MANIFEST_PATH, Manifest
+from ladd_data.manifest import MANIFEST_PATH, Manifest, Mix
 from ladd_data.shards.folder import SHARDS_PATH, Folder, check_list, read_metadata
 from ladd_data.shards.layout import pick
 from ladd_data.types import TYPE_BYTES, Array, Batch, DenseSpace
 from ladd_data.views.device import ViewMaker, apply_affine
+from ladd_data.views.mixing import Pixels
 
 _AHEAD = 2
 """Steps that are looked ahead for the next block to fetch."""
@@ -94,6 +95,19 @@ def stream(
     return open_stream(source, folder, schedule, maker, "as asked", window=window, verify=verify)
 
 
+def refuse_to_stream(manifest: Manifest) -> None:
+    """Refuse a dataset whose views need the images of records that are not at hand in a stream.
+
+    Raises:
+        UsageError: its views are mixed.
+    """
+    if manifest.labels is not None and isinstance(manifest.labels.views, Mix):
+        raise UsageError(
+            f"{manifest.name}: its views mix each image with others from all over the dataset, which a stream does not "
+            'hold. Load it, with placement "resident", "pinned" or "cached".'
+        )
+
+
 def open_stream(
     source: Source,
     folder: Folder,
@@ -116,6 +130,7 @@ def open_stream(
         verify: what is compared when.
     """
     check_verify(verify)
+    refuse_to_stream(folder.manifest)
     mixed = mix_blocks(schedule, folder, window)
     live = sorted(block_sizes(folder))[-(window if schedule.shuffle else 1) - 2 :]
     size = sum(live) * (prod(folder.layout.shape) + _label_bytes(folder))
@@ -267,7 +282,14 @@ class _ViewCutter:
         """Return what cuts the views of a batch; `boxes`: its columns view_box and view_flip."""
         return partial(self._cut, boxes)
 
-    def _cut(self, boxes: dict[str, Tensor], images: Tensor, numbers: Sequence[int], index: Tensor) -> Tensor:
+    def _cut(
+        self,
+        boxes: dict[str, Tensor],
+        images: Tensor,
+        numbers: Sequence[int],
+        index: Tensor,
+        pixels: Pixels | None = None,
+    ) -> Tensor:
         labels, stored = self._manifest.labels, self._manifest.images
         if labels is None:
             raise UsageError('this dataset has no dense labels, so it has no views. Run "ladd label" first.')

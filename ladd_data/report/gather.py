@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ladd_data.encodings.coding import decode_probs
-from ladd_data.manifest import Boxes, Grid, Labels, Manifest, Soft
+from ladd_data.manifest import ByRecord, Grid, Labels, Manifest, Soft
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, F64, I64
@@ -90,7 +90,7 @@ def grid_boxes(manifest: Manifest) -> BoxList | None:
     """Return the boxes that all images share; None where there are none."""
     images, labels = manifest.images, manifest.labels
     whole = [0, 0, images.height, images.width]
-    if labels is not None and isinstance(labels.views, Boxes):
+    if labels is not None and isinstance(labels.views, ByRecord):
         return None
     shared = [whole] if labels is not None else []
     if labels is not None and isinstance(labels.views, Grid):
@@ -182,7 +182,7 @@ def _show(manifest: Manifest, records: Records, row: int) -> Shown:
         probs = decode_probs(columns, labels.coding, len(manifest.classes.names))[0]
         present = columns.get("view_present", np.ones((1, len(probs)), bool))[0]
         tops += [_top(one, hard) if there else None for one, there in zip(probs, present, strict=True)]
-        if isinstance(labels.views, Boxes):
+        if isinstance(labels.views, ByRecord):
             given = columns["view_box"][0].astype(int).tolist()
             flips = columns["view_flip"][0].astype(int).tolist() if "view_flip" in columns else None
     if manifest.soft is not None and draws_soft(manifest.soft):

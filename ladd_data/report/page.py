@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from ladd_data.card.snippets import write_snippets
+from ladd_data.card.snippets import PLACEHOLDER, write_snippets
 from ladd_data.card.words import say_facts, say_recipe, say_summary, say_trust, say_verdict
 from ladd_data.errors import DatasetError
 from ladd_data.files import write_atomically
@@ -18,6 +18,7 @@ from ladd_data.report.markup import Markup, data_block, element, join
 from ladd_data.report.samples import write_data, write_samples, write_strip
 from ladd_data.report.tables import write_classes, write_ledger, write_origin
 from ladd_data.shards.folder import Folder, read_metadata
+from ladd_data.shards.joined import read_joined, set_of
 from ladd_data.validation import Report, validate
 
 FULL_CHECK_BYTES = 2**28
@@ -34,8 +35,10 @@ class Written:
     images: int
 
 
-def write_report(directory: Path, path: Path) -> Written:
+def write_report(directory: Path, path: Path, labels: str | None = None) -> Written:
     """Validate a dataset and write its report; equal datasets give equal bytes.
+
+    `labels`: the label set that is shown in place of the labels in the records.
 
     Raises:
         UsageError: there is no such folder, or it is no ladd dataset.
@@ -45,7 +48,7 @@ def write_report(directory: Path, path: Path) -> Written:
     checked = validate(directory, "full" if size <= FULL_CHECK_BYTES else "structure")
     if not checked.valid:
         raise DatasetError(checked.problems)
-    folder = read_metadata(directory)
+    folder = read_joined(directory, labels)
     gathered = gather(folder)
     page = make_page(folder, gathered, count_ledger(folder, ZIP_BYTES), checked)
     write_atomically(path, page.encode())
@@ -139,6 +142,9 @@ def _trust(folder: Folder, gathered: Gathered, checked: Report) -> Markup:
 
 def _use(folder: Folder) -> Markup:
     blocks = code_blocks(write_snippets(folder.manifest, folder.edition))
+    if (name := set_of(folder)) is not None:  # plain libraries do not join a set's labels with the images
+        ours = f'ladd.load("{PLACEHOLDER}"'
+        blocks = [block.replace(ours, f'{ours}, labels="{name}"') for block in blocks if ours in block]
     return element(
         "section",
         element("h2", "How to use it", id="use"),

@@ -77,6 +77,19 @@ class Folder:
         """What reads the shards."""
         return find_container(self.edition)
 
+    def metadata(self) -> bytes:
+        """Return the bytes that tell this dataset's files, hence its order, from another's."""
+        return read_limited(self.path / MANIFEST_PATH) + read_limited(self.path / SHARDS_PATH)
+
+    def files(self) -> list[Path]:
+        """Return the paths of the files that hold records."""
+        return [self.path / shard.path for shard in self.shards]
+
+    def check(self, *, verify: bool) -> list[Problem]:
+        """Compare the shards with the shard list and the manifest; `verify`: hash every shard."""
+        shards = check_shards(self, verify=verify)
+        return check_list(self) + [problem for found in shards for problem in found]
+
     def column_bytes(self) -> dict[str, int]:
         """Return the stored bytes of each column, over all shards."""
         sizes: dict[str, int] = {}
@@ -154,7 +167,7 @@ def read_metadata(path: Path) -> Folder:
 
 def check_files(folder: Folder, *, verify: bool) -> list[Problem]:
     """Compare the shards with the shard list and the manifest; an empty list means they agree."""
-    return check_list(folder) + [problem for found in check_shards(folder, verify=verify) for problem in found]
+    return folder.check(verify=verify)
 
 
 def check_shards(folder: Folder, *, verify: bool) -> list[list[Problem]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from ladd_data.encodings.coding import column_types
-from ladd_data.manifest import Boxes, Full, Grid, Manifest, count_views
+from ladd_data.manifest import ByRecord, Manifest, Mix, ViewSpec, count_views
 from ladd_data.png import PngKind
 from ladd_data.types import I64, TYPE_BYTES, Columns, ColumnTypes
 
@@ -89,17 +89,28 @@ def layout_of(manifest: Manifest) -> Layout:
     return Layout(names, columns, (images.channels, images.height, images.width), images.png)
 
 
-def view_columns(views: Grid | Full | Boxes, *, present: bool) -> ColumnTypes:
+def view_columns(views: ViewSpec, *, present: bool) -> ColumnTypes:
     """Return the columns that say, record by record, where its views lie and which there are."""
     count = count_views(views)
     columns: ColumnTypes = {}
-    if isinstance(views, Boxes):
+    if isinstance(views, ByRecord):
         columns["view_box"] = ((count, 4), "uint16")
         if views.flip:
             columns["view_flip"] = ((count,), "bool")
+    if isinstance(views, Mix):
+        columns["view_partner"], columns["view_partner_view"] = ((count,), "uint32"), ((count,), "uint16")
+        if views.cutmix:
+            columns["view_mix_box"] = ((count, 4), "uint16")
+        if views.mixup:
+            columns["view_mix_lambda"] = ((count,), "float32")
     if present:
         columns["view_present"] = ((count,), "bool")
     return columns
+
+
+def label_columns(manifest: Manifest) -> ColumnTypes:
+    """Return the columns of dense labels, without the distiller's own whole-image label."""
+    return {name: kind for name, kind in layout_of(manifest).dense.items() if not name.startswith("soft_")}
 
 
 def pick(columns: Columns, prefixes: tuple[str, ...]) -> Columns:
@@ -150,13 +161,19 @@ def footer_features(layout: Layout) -> dict[str, Any]:
         "label": {"names": list(layout.classes), "_type": "ClassLabel"},
         "id": {"dtype": "string", "_type": "Value"},
     }
-    for name, (shape, dtype) in layout.dense.items():
+    return {"info": {"features": features | features_of(layout.dense)}}
+
+
+def features_of(columns: ColumnTypes) -> dict[str, Any]:
+    """Return the features of label columns, as the footer key `huggingface` has them."""
+    features: dict[str, Any] = {}
+    for name, (shape, dtype) in columns.items():
         value = f"fixed_size_binary[{shape[0]}]" if dtype == "bytes" else dtype
         feature: dict[str, Any] = {"dtype": value, "_type": "Value"}
         for length in reversed(shape if dtype != "bytes" else ()):
             feature = {"feature": feature, "length": length, "_type": "List"}
         features[name] = feature
-    return {"info": {"features": features}}
+    return features
 
 
 def card_features(layout: Layout) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from ladd_data.types import Level
 from ladd_data.validation.card import check_card, check_croissant
 from ladd_data.validation.records import RecordCheck
 from ladd_data.validation.report import Findings, Report
+from ladd_data.validation.sets import check_sets
 from ladd_data.validation.statements import check_statements
 
 __all__ = ["Report", "validate"]
@@ -38,12 +39,18 @@ def validate(path: str | Path, level: Level = "full") -> Report:
         findings.add(*error.problems)
         return findings.report(path, level, records)
     findings.add(*check_statements(folder.manifest))
-    findings.add(*check_card(folder), *check_croissant(folder))
+    findings.add(*check_card(folder))
+    sound = False
     if level != "metadata":
         listing, by_shard = check_list(folder), check_shards(folder, verify=True)
         findings.add(*listing, *(problem for found in by_shard for problem in found))
         if level == "full":
-            sound = [shard for shard, found in zip(folder.shards, by_shard, strict=True) if not found]
-            whole = len(sound) == len(folder.shards) and not listing
-            records = RecordCheck(folder, findings).run(sound, whole=whole)
+            good = [shard for shard, found in zip(folder.shards, by_shard, strict=True) if not found]
+            whole = len(good) == len(folder.shards) and not listing
+            check = RecordCheck(folder, findings)
+            records = check.run(good, whole=whole)
+            sound = check.complete
+    check_sets(folder, level, findings, sound=sound)
+    if not findings:  # what is wrong with the data makes these metadata wrong, too
+        findings.add(*check_croissant(folder))
     return findings.report(path, level, records)

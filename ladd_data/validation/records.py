@@ -12,19 +12,20 @@ from ladd_data.digests import DigestMeter, Digests
 from ladd_data.encodings.coding import decode_probs
 from ladd_data.errors import Problem, say_place
 from ladd_data.jpeg import JpegSizeError, decode_jpeg
-from ladd_data.manifest import MANIFEST_PATH, GoldenView, Labels
+from ladd_data.manifest import MANIFEST_PATH, GoldenView, Mix
 from ladd_data.png import PngSizeError
 from ladd_data.shards.container import clause_of, place_of
 from ladd_data.shards.folder import Folder, Shard
 from ladd_data.shards.images import PixelImages, decode_image, digest_image
 from ladd_data.shards.layout import ID_PATTERN, Records, pick
 from ladd_data.types import F32, U8
+from ladd_data.validation.golden import cut_mixed, cut_view, keep_records
 from ladd_data.validation.labels import Breach, check_labels
 from ladd_data.validation.report import AGAIN, Findings
 from ladd_data.validation.views import check_missing_views, check_soft, check_view_columns
 from ladd_data.views.geometry import lies_inside
 from ladd_data.views.golden import digest_view
-from ladd_data.views.reference import RecordBox, box_of, reference_view
+from ladd_data.views.reference import RecordBox, box_of, mix_of
 
 GOLDEN_PROB_TOLERANCE = 1e-3
 VALUES_AT_ONCE = 2**21
@@ -50,6 +51,9 @@ class RecordCheck:
         self.digests = DigestMeter(self.manifest.classes)
         self.ids: set[str] = set()
         self.complete = True
+        self._mixes = self.manifest.labels is not None and isinstance(self.manifest.labels.views, Mix)
+        self.mixed: list[tuple[Place, GoldenView]] = []
+        self.misplaced = False
         self.golden: dict[str, list[GoldenView]] = {}
         for golden in self.manifest.labels.golden if self.manifest.labels else ():
             self.golden.setdefault(golden.id, []).append(golden)
@@ -72,6 +76,8 @@ class RecordCheck:
                 self.complete = False
             count += row
         self._check_totals()
+        if self.mixed:
+            self._check_mixed(shards)
         return count
 
     def _parts(self, shard: Shard) -> Iterator[Records]:
@@ -123,7 +129,9 @@ class RecordCheck:
     def _check_dense(self, shard: Shard, first: int, records: Records) -> F32 | None:
         """Check some records' dense labels and return them as probabilities, unless they cannot be decoded."""
         labels = self.manifest.labels
-        others = [*check_view_columns(self.manifest, records.dense), *check_soft(self.manifest, records.dense)]
+        misplaced = list(check_view_columns(self.manifest, records.dense))
+        self.misplaced |= bool(misplaced)
+        others = [*misplaced, *check_soft(self.manifest, records.dense)]
         if labels is None:
             self._note_breaches(shard, first, records, others)
             return None
@@ -146,9 +154,10 @@ class RecordCheck:
         labels = self.manifest.labels
         if labels is None:
             return
-        if digest_view(_cut_view(labels, pixels, golden.view, box)) != golden.pixels:
-            found = f"other pixels in view {golden.view} than the labeler saw"
-            self._note("LADD-042", place, found, f"sha256 {golden.pixels}")
+        if not self._mixes and digest_view(cut_view(labels, pixels, golden.view, box)) != golden.pixels:
+            self._blame_pixels(place, golden)
+        if self._mixes:
+            self.mixed.append((place, golden))
         if probs is None:
             return
         label = probs[golden.view]
@@ -160,6 +169,23 @@ class RecordCheck:
             if len(others) == 1:
                 found += f"; view {others[0]} has the label expected here, so the order of views may be another"
             self._note("LADD-043", place, found, f"class {golden.top_class} at {golden.top_prob:.4f}")
+
+    def _check_mixed(self, shards: Sequence[Shard]) -> None:
+        """Cut golden views that are mixed, all records being there and their partners known."""
+        labels = self.manifest.labels
+        if labels is None or not self.complete or self.misplaced:
+            return
+        names = sorted(self.ids)
+        own = keep_records(self.folder, shards, {golden.id for _, golden in self.mixed})
+        places = [mix_of(own[golden.id].columns, 0, golden.view) for _, golden in self.mixed]
+        others = keep_records(self.folder, shards, {names[place.partner] for place in places if place})
+        for place, golden in self.mixed:
+            if digest_view(cut_mixed(labels, own[golden.id], golden.view, others, names)) != golden.pixels:
+                self._blame_pixels(place, golden)
+
+    def _blame_pixels(self, place: Place, golden: GoldenView) -> None:
+        found = f"other pixels in view {golden.view} than the labeler saw"
+        self._note("LADD-042", place, found, f"sha256 {golden.pixels}")
 
     def _check_paths(self, shard: Shard) -> None:
         """Check that each image carries its record's name; the labels are not read again."""
@@ -198,9 +224,3 @@ class RecordCheck:
     def _note(self, clause: str, place: Place, found: str, expected: str, column: str = "") -> None:
         where = say_place(*place) + (f", {column}" if column else "")
         self.findings.add(Problem(clause, where, found, expected, AGAIN, place.row, place.id))
-
-
-def _cut_view(labels: Labels, pixels: U8, view: int, box: RecordBox | None) -> F32:
-    """Return one view, a channel at a time: whole numbers of a large image take eight bytes each."""
-    channels = [reference_view(labels.views, pixels[number : number + 1], view, box) for number in range(len(pixels))]
-    return np.concatenate(channels)

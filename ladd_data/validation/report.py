@@ -55,6 +55,10 @@ class Findings:
             else:
                 self._omitted += 1
 
+    def __bool__(self) -> bool:
+        """Tell whether there are any."""
+        return bool(self._listed)
+
     def report(self, path: Path, level: Level, records: int) -> Report:
         """Return what was found; `records` is how many were read."""
         return Report(path, level, tuple(self._listed), self._omitted, records)

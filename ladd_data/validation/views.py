@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ladd_data.manifest import Manifest
 from ladd_data.types import Array, Columns
 from ladd_data.validation.labels import Breach
-from ladd_data.views.geometry import lies_inside
+from ladd_data.views.checks import check_places, first_views
 
 SOFT_SUM_TOLERANCE = 1e-3
 
 
 def check_view_columns(manifest: Manifest, columns: Columns) -> Iterator[Breach]:
-    """Yield the first box of each record that does not lie in the image."""
-    height, width = manifest.images.height, manifest.images.width
-    if "view_box" in columns:
-        boxes = columns["view_box"]  # [rows, views, (y, x, height, width)]
-        for row, view in first_views(~lies_inside(boxes, height, width)):
-            found = f"box {boxes[row, view].tolist()}"
-            expected = f"y, x, height, width of at least one pixel inside {height}x{width}"
-            yield Breach("LADD-044", row, f"view_box, view {view}", found, expected)
-
-
-def first_views(wrong: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Yield (row, first view) of each row of [rows, views] in which something is wrong."""
-    for row in np.flatnonzero(wrong.any(1)).tolist():
-        yield row, int(wrong[row].argmax())
+    """Yield the first view of each record that cannot be cut, column by column."""
+    images = manifest.images
+    for wrong in check_places(columns, images.count, images.height, images.width):
+        column = f"{wrong.column}, view {wrong.view}"
+        yield Breach(wrong.clause, wrong.row, column, wrong.found, wrong.expected)
 
 
 def check_missing_views(columns: Columns, probs: Array) -> Iterator[Breach]:

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Affine, Boxes, Full, Grid, count_views
-from ladd_data.views.geometry import Box, boxes, is_exact_in_float32
+from ladd_data.manifest import Affine, ByRecord, Full, Grid, Mix, ViewSpec, count_views
+from ladd_data.views.geometry import PILLOW_BITS, Box, boxes, is_exact_in_float32
+from ladd_data.views.mixing import Partners, mix
 
 
 class ViewMaker:
@@ -22,7 +23,7 @@ class ViewMaker:
     spec's.
     """
 
-    def __init__(self, spec: Grid | Full | Boxes, height: int, width: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, spec: ViewSpec, height: int, width: int, device: torch.device | str = "cpu") -> None:
         """Prepare the geometry.
 
         Args:
@@ -46,14 +47,16 @@ class ViewMaker:
         *,
         view_box: Tensor | None = None,
         view_flip: Tensor | None = None,
+        partners: Partners | None = None,
     ) -> Tensor:
         """Return the views of a batch, before normalisation.
 
         Args:
             images: uint8 [batch, channels, height, width] on this maker's device.
             views: view numbers, in the order wanted; None for all.
-            view_box: for `Boxes`, integers [batch, count, 4]: y, x, height, width of each record's views.
-            view_flip: for `Boxes` with flip, bool [batch, count].
+            view_box: for `Boxes` and `Mix`, integers [batch, count, 4]: y, x, height, width of each record's views.
+            view_flip: for those with flip, bool [batch, count].
+            partners: for `Mix`, what each of the views wanted is mixed with.
 
         Returns:
             float32 [batch, views, channels, height, width], 0..255 scale.
@@ -63,7 +66,7 @@ class ViewMaker:
 
         Source: LADD, Eq. 3; spec clause LADD-041.
         """
-        self._check(images, view_box)
+        self._check(images, view_box, partners)
         chosen = range(self.count) if views is None else views
         shape = (len(images), len(chosen), images.shape[1], self.height, self.width)
         result = torch.empty(shape, dtype=torch.float32, device=images.device)
@@ -75,17 +78,21 @@ class ViewMaker:
                 elif self._exact:
                     result[:, slot] = self._resize(pixels, self._grid[view])
                 else:
-                    result[:, slot] = self._resize_in_float64(pixels, self._boxes(images, view_box, view))
+                    result[:, slot] = self._resize_any(pixels, self._boxes(images, view_box, view))
                 if view_flip is not None:
                     result[:, slot] = _flip(result[:, slot], view_flip[:, view])
+                if partners is not None:
+                    result[:, slot] = self._mix(result[:, slot], partners, slot)
         return result
 
-    def _check(self, images: Tensor, view_box: Tensor | None) -> None:
+    def _check(self, images: Tensor, view_box: Tensor | None, partners: Partners | None) -> None:
         if images.dtype != torch.uint8 or images.shape[-2:] != (self.height, self.width):
             found = f"{images.dtype} of size {tuple(images.shape[-2:])}"
             raise UsageError(f"views: found images {found}; expected torch.uint8 of ({self.height}, {self.width}).")
-        if isinstance(self.spec, Boxes) and view_box is None:
+        if isinstance(self.spec, ByRecord) and view_box is None:
             raise UsageError("views: these differ from record to record; say which records: index=batch.index.")
+        if isinstance(self.spec, Mix) and partners is None:
+            raise UsageError("views: these are mixed with those of other records, which are missing here.")
 
     def _boxes(self, images: Tensor, view_box: Tensor | None, view: int) -> Tensor:
         """Return int64 [batch, 4]: y, x, height, width of one view of each image."""
@@ -96,6 +103,21 @@ class ViewMaker:
     def _resize(self, pixels: Tensor, box: Box) -> Tensor:
         crop = pixels[:, :, box.y : box.y + box.height, box.x : box.x + box.width]
         return functional.interpolate(crop, (self.height, self.width), mode="bilinear", align_corners=False)
+
+    def _mix(self, own: Tensor, partners: Partners, slot: int) -> Tensor:
+        """Mix one view of each record with its partner's."""
+        other = self._resize_any(partners.images[:, slot].to(torch.float64), partners.box[:, slot])
+        if partners.flip is not None:
+            other = _flip(other, partners.flip[:, slot])
+        paste, share = (None if values is None else values[:, slot] for values in (partners.paste, partners.share))
+        return mix(own, other.to(torch.float32), paste, share)
+
+    def _resize_any(self, pixels: Tensor, box: Tensor) -> Tensor:
+        """Return crops, each of its own box, int64 [batch, 4], of float64 pixels at full size."""
+        if isinstance(self.spec, ByRecord) and self.spec.resample == "pillow-bilinear":
+            wide = _filter_like_pillow(pixels, self._positions[1], box[:, 1], box[:, 3], dim=3)
+            return _filter_like_pillow(wide, self._positions[0], box[:, 0], box[:, 2], dim=2)
+        return self._resize_in_float64(pixels, box)
 
     def _resize_in_float64(self, pixels: Tensor, box: Tensor) -> Tensor:
         """Mix whole-number weights; every sum is a whole number below 2**53, so only the division rounds."""
@@ -116,16 +138,42 @@ def _mix(pixels: Tensor, positions: Tensor, start: Tensor, side: Tensor, dim: in
     low = at // (2 * size)
     weight = at - low * 2 * size
     high = torch.minimum(low + 1, side[:, None] - 1)
-    shape = [len(pixels), 1, 1, 1]
-    shape[dim] = size
+    share = _along(weight, dim).to(torch.float64)
+    first, second = (_gather(pixels, taps + start[:, None], dim) for taps in (low, high))
+    return first * (2 * size - share) + second * share
+
+
+def _filter_like_pillow(pixels: Tensor, positions: Tensor, start: Tensor, side: Tensor, dim: int) -> Tensor:
+    """Resize one axis as `geometry.pillow_taps` says; every sum is a whole number below 2**53."""
+    size = len(positions)
+    center = positions.to(torch.float64) / 2 * (side[:, None].to(torch.float64) / size)  # [batch, size]
+    low = (center - 1 + 0.5).to(torch.int64).clamp_min(0)
+    stop = torch.minimum((center + 1 + 0.5).to(torch.int64), side[:, None])
+    taps = [low + step for step in range(3)]
+    shares = [torch.where(tap < stop, (1 - (tap - center + 0.5).abs()).clamp_min(0), 0.0) for tap in taps]
+    sums = shares[0] + shares[1] + shares[2]
+    total = torch.full((), float(1 << (PILLOW_BITS - 1)), dtype=torch.float64, device=pixels.device)
+    for tap, share in zip(taps, shares, strict=True):
+        weight = (0.5 + share / sums * 2**PILLOW_BITS).floor()
+        inside = torch.minimum(tap, side[:, None] - 1) + start[:, None]
+        total = total + _gather(pixels, inside, dim) * _along(weight, dim)
+    rounded: Tensor = (total / 2**PILLOW_BITS).floor()
+    return rounded.clamp(0, 255)
+
+
+def _along(values: Tensor, dim: int) -> Tensor:
+    """Return [batch, size] as [batch, 1, 1, 1] with `size` at `dim`."""
+    shape = [len(values), 1, 1, 1]
+    shape[dim] = values.shape[1]
+    return values.view(shape)
+
+
+def _gather(pixels: Tensor, taps: Tensor, dim: int) -> Tensor:
+    """Return the rows or columns `taps`, int64 [batch, size], of each image."""
     wide = list(pixels.shape)
-    wide[dim] = size
-
-    def gather(taps: Tensor) -> Tensor:
-        return pixels.gather(dim, (taps + start[:, None]).view(shape).expand(wide))
-
-    share = weight.view(shape).to(torch.float64)
-    return gather(low) * (2 * size - share) + gather(high) * share
+    wide[dim] = taps.shape[1]
+    taken: Tensor = pixels.gather(dim, _along(taps, dim).expand(wide))
+    return taken
 
 
 def _flip(views: Tensor, flip: Tensor) -> Tensor:

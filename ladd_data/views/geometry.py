@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Boxes, Full, Grid
+from ladd_data.manifest import Boxes, Grid, Mix, ViewSpec
 from ladd_data.types import I64, Array
 
 FLOAT32_BITS = 24
 PIXEL_BITS = 8
+PILLOW_BITS = 22
+"""Of the fractions that Pillow weighs 8-bit pixels with."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,33 @@ def offsets(spec: Grid, size: int) -> tuple[int, ...]:
     return (slack // 2,) if spec.n == 1 else tuple(i * slack // (spec.n - 1) for i in range(spec.n))
 
 
+@dataclass(frozen=True)
+class PillowTaps:
+    """How Pillow's bilinear filter turns one axis of a crop into a longer one of 8-bit pixels.
+
+    start: int64 [size], the first of three taps, relative to the crop's start.
+    weight: int64 [size, 3], in units of 2**-22; 0 for a tap outside of the crop.
+    """
+
+    start: I64
+    weight: I64
+
+
+@lru_cache(maxsize=256)
+def pillow_taps(side: int, size: int) -> PillowTaps:
+    """Work out how Pillow resizes a crop of `side` pixels to `size`, at least as many, along one axis.
+
+    Source: Pillow, src/libImaging/Resample.c, precompute_coeffs and normalize_coeffs_8bpc; spec clause LADD-047.
+    """
+    center = (np.arange(size) + 0.5) * (side / size)
+    start = np.maximum((center - 1 + 0.5).astype(np.int64), 0)
+    stop = np.minimum((center + 1 + 0.5).astype(np.int64), side)
+    taps = start[:, None] + np.arange(3)
+    share = np.maximum(1 - np.abs(taps - center[:, None] + 0.5), 0) * (taps < stop[:, None])
+    total = share[:, 0] + share[:, 1] + share[:, 2]
+    return PillowTaps(start, (0.5 + share / total[:, None] * 2**PILLOW_BITS).astype(np.int64))
+
+
 @lru_cache(maxsize=256)
 def taps(side: int, size: int) -> Taps:
     """Work out how a crop of `side` pixels is resized to `size`, along one axis."""
@@ -118,12 +147,15 @@ def lies_inside(stated: Array, height: int, width: int) -> NDArray[np.bool_]:
     return np.asarray((wide[..., 2:] >= 1).all(-1) & (wide[..., :2] + wide[..., 2:] <= [height, width]).all(-1))
 
 
-def say_views(views: Grid | Full | Boxes) -> str:
+def say_views(views: ViewSpec) -> str:
     """Return the views in words, such as "5x5 grid of crops, sides 5/8 of the image's"."""
     if isinstance(views, Grid):
         return f"{views.n}x{views.n} grid of crops, sides {views.ratio} of the image's"
     if isinstance(views, Boxes):
         return f"{views.count} boxes{' with flips' if views.flip else ''}, given record by record"
+    if isinstance(views, Mix):
+        ways = " and ".join(name for name, there in (("CutMix", views.cutmix), ("MixUp", views.mixup)) if there)
+        return f"{views.count} boxes{' with flips' if views.flip else ''}, mixed with other views by {ways}"
     return "the whole image"
 
 

@@ -17,29 +17,32 @@ from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.encodings.profiles import coding_of_encoding
 from ladd_data.errors import DatasetError
 from ladd_data.files import canonical_json, sha256_file
+from ladd_data.label_writer import new_label_set
 from ladd_data.manifest import (
     MANIFEST_PATH,
     SPEC_VERSION,
     Boxes,
+    ByRecord,
     Classes,
     Coding,
     Full,
-    Grid,
     Manifest,
+    Mix,
     Normalization,
+    ViewSpec,
     count_views,
 )
 from ladd_data.manifest_json import parse_manifest
 from ladd_data.pixels import natural_affine
 from ladd_data.png import encode_png
 from ladd_data.shards.editions import find_container
-from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list
+from ladd_data.shards.folder import SHARDS_PATH, Shard, dump_shard_list, read_metadata
 from ladd_data.shards.layout import Layout, Records, layout_of
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.types import U8, Columns, Edition
+from ladd_data.types import F32, U8, Columns, Edition
 from ladd_data.views.geometry import grid, random_box
 from ladd_data.views.golden import digest_view
-from ladd_data.views.reference import box_of, reference_view
+from ladd_data.views.reference import box_of, mix_of, mix_reference, reference_view
 
 Document = dict[str, Any]
 NAMES = ("ant", "bee", "cat")
@@ -57,7 +60,7 @@ class Plan:
     width: int = 8
     n: int = 3
     ratio: str = "5/8"
-    kind: Full | Boxes | None = None  # None: a grid of n and ratio
+    kind: Full | Boxes | Mix | None = None  # None: a grid of n and ratio
     present: bool = False
     soft: Literal["probs", "logits", "targets"] | None = None
     edition: Edition = "parquet"
@@ -68,7 +71,7 @@ class Plan:
     rows_per_group: int = 100
 
     @property
-    def views(self) -> Grid | Full | Boxes:
+    def views(self) -> ViewSpec:
         """The views that the dense labels belong to."""
         return self.kind or grid(self.n, self.ratio)
 
@@ -116,13 +119,31 @@ def _view_columns(plan: Plan) -> Columns:
     """Return what differs from record to record: boxes that are drawn, and every third view missing."""
     columns: Columns = {}
     rows, count = range(plan.count), count_views(plan.views)
-    if isinstance(plan.views, Boxes):
+    if isinstance(plan.views, ByRecord):
         drawn = [[random_box(7, row, view, plan.height, plan.width, 0.3) for view in range(count)] for row in rows]
         columns["view_box"] = np.array([[[b.y, b.x, b.height, b.width] for b, _ in row] for row in drawn], np.uint16)
         if plan.views.flip:
             columns["view_flip"] = np.array([[flip for _, flip in row] for row in drawn], np.bool_)
+    if isinstance(plan.views, Mix):
+        columns |= _mix_columns(plan, plan.views)
     if plan.present:
         columns["view_present"] = np.add.outer(np.arange(plan.count), np.arange(count)) % 3 < 2
+    return columns
+
+
+def _mix_columns(plan: Plan, views: Mix) -> Columns:
+    """Return what each view is mixed with: the next record's next view, pasted or blended, or every third nothing."""
+    number = np.add.outer(np.arange(plan.count), np.arange(views.count))
+    columns: Columns = {
+        "view_partner": ((number + 1) % plan.count).astype(np.uint32),
+        "view_partner_view": ((number + 2) % views.count).astype(np.uint16),
+    }
+    pasted = (number % 3 == 0) & views.cutmix
+    if views.cutmix:
+        box = np.array([1, 2, plan.height // 2, plan.width // 2], np.uint16)
+        columns["view_mix_box"] = np.where(pasted[..., None], box, np.uint16(0))
+    if views.mixup:
+        columns["view_mix_lambda"] = np.where(pasted, 1, np.where(number % 3 == 1, 0.3, 0.75)).astype(np.float32)
     return columns
 
 
@@ -246,10 +267,21 @@ def _labels(plan: Plan, coding: Coding, records: Records, pixels: U8) -> Documen
     views, classes = plan.views, len(plan.classes)
     probs = decode_probs(records.dense, coding, classes)
     golden = []
+    places = sorted(range(len(records)), key=records.ids.__getitem__)
+
+    def cut_view(row: int, view: int) -> F32:
+        own = reference_view(views, pixels[row], view, box_of(records.dense, row, view))
+        place = mix_of(records.dense, row, view)
+        if place is None:
+            return own
+        other = places[place.partner]
+        given = box_of(records.dense, other, place.view)
+        return mix_reference(own, reference_view(views, pixels[other], place.view, given), place)
+
     count = count_views(views)
     for row, view in ((0, min(1, count - 1)), (len(records) - 1, count // 2)):
         top = int(probs[row, view].argmax())
-        cut = digest_view(reference_view(views, pixels[row], view, box_of(records.dense, row, view)))
+        cut = digest_view(cut_view(row, view))
         prob = round(float(probs[row, view, top]), 4)
         golden.append({"id": records.ids[row], "view": view, "pixels": cut, "top_class": top, "top_prob": prob})
     labeler = {
@@ -275,3 +307,15 @@ def _labels(plan: Plan, coding: Coding, records: Records, pixels: U8) -> Documen
         "golden": golden,
         "digest": "0" * 64,
     }
+
+
+def add_set(folder: Path, name: str, plan: Plan) -> None:
+    """Add a label set to a written folder: the labels that a dataset of a plan would have in its records."""
+    draft = make_draft(plan)
+    joined = Manifest.model_validate_json(json.dumps(draft.document))
+    source = read_metadata(folder)
+    columns = {column: kind for column, kind in draft.layout.dense.items() if not column.startswith("soft_")}
+    with new_label_set(source, name, columns) as writer:
+        writer.add({column: draft.records.dense[column] for column in columns})
+        if joined.labels is not None:
+            writer.finish(joined.labels, joined.recipe)

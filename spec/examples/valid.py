@@ -11,6 +11,7 @@ import numpy as np
 from building import LABELLED, Document, Draft, Plan
 from cases import CARD, SHARD, SHARDS, Case, add_face, both, drop, plan_of, set_to, swap
 from jpeg_cases import VALID as JPEGS
+from label_set_cases import VALID as SETS
 
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.manifest import Boxes, Coding, Full
@@ -195,4 +196,5 @@ CASES: list[Case] = [
     Case("picture-and-croissant", "All that may stand beside the card.", after=add_face),
     Case("card-with-more", "A card with a field and a section added by hand.", after=more_card),
     *JPEGS,
+    *SETS,
 ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.files import canonical_json, write_atomically
-from ladd_data.manifest import Coding
-from ladd_data.types import F32, U8
+from ladd_data.manifest import Coding, Mix
+from ladd_data.types import F32, U8, Columns
 from ladd_data.views.geometry import boxes, crop_side, grid, offsets
-from ladd_data.views.reference import reference_view
+from ladd_data.views.reference import box_of, mix_of, mix_reference, reference_view
 
 HERE = Path(__file__).parent
 VIEW_CASES = [(5, "5/8", size) for size in (32, 64, 96, 128, 224, 256)]
@@ -80,10 +81,53 @@ def label_vectors() -> list[dict[str, object]]:
     return vectors
 
 
+def mixed_view_vectors() -> list[dict[str, object]]:
+    """Return, for each case, two records' view columns and the SHA-256 of their mixed views, little-endian float32.
+
+    Record "a" is the test picture, record "b" the same turned upside down; each partner is the other one.
+    """
+    vectors: list[dict[str, object]] = []
+    ways: tuple[Literal["bilinear", "pillow-bilinear"], ...] = ("bilinear", "pillow-bilinear")
+    for resample in ways:
+        for size in (32, 50):
+            spec = Mix(count=3, flip=True, cutmix=True, mixup=True, resample=resample)
+            columns = mix_columns(size)
+            images = [golden_image(size), np.ascontiguousarray(golden_image(size)[:, ::-1])]
+            views = []
+            for row, view in ((row, view) for row in range(2) for view in range(3)):
+                place = mix_of(columns, row, view)
+                own = reference_view(spec, images[row], view, box_of(columns, row, view))
+                if place is not None:
+                    given = box_of(columns, place.partner, place.view)
+                    own = mix_reference(own, reference_view(spec, images[place.partner], place.view, given), place)
+                views.append(own)
+            digest = hashlib.sha256(np.stack(views).astype("<f4").tobytes()).hexdigest()
+            first = [float(value) for value in views[1][0, 0, :4]]
+            stored = {name: values.tolist() for name, values in columns.items()}
+            about = {"size": size, "views": spec.model_dump(mode="json"), "columns": stored}
+            vectors.append({**about, "first_values_of_view_1": first, "sha256": digest})
+    return vectors
+
+
+def mix_columns(size: int) -> Columns:
+    """Return view columns of two records with three views: pasted, blended, and neither."""
+    half, third = size // 2, size // 3
+    box = [[[0, 1, half, third], [third, 0, size - third, size], [2, 2, size - 3, half]]] * 2
+    return {
+        "view_box": np.array(box, np.uint16),
+        "view_flip": np.array([[False, True, False], [True, False, True]]),
+        "view_partner": np.array([[1, 1, 1], [0, 0, 0]], np.uint32),
+        "view_partner_view": np.array([[2, 0, 1], [0, 1, 2]], np.uint16),
+        "view_mix_box": np.array([[[3, 5, half, third], [0, 0, 0, 0], [0, 4, 0, 7]]] * 2, np.uint16),
+        "view_mix_lambda": np.array([[1, 0.3, 1], [1, 0.8125, 1]], np.float32),
+    }
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the files."""
     write_atomically(HERE / "views.json", canonical_json(view_vectors()))
     write_atomically(HERE / "labels.json", canonical_json(label_vectors()))
+    write_atomically(HERE / "mixed_views.json", canonical_json(mixed_view_vectors()))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_genuine_runs_convert_from_any_folder_above_them(tmp_path: Path, run: st
 def test_label_files_beside_a_genuine_run_are_noted() -> None:
     distilled = CONVERTER.read(UPSTREAM / "sre2l", Answers(classes=TEN, normalization=IMAGENET))
 
-    assert any("FKD_cutmix_fp16" in note and "not read yet" in note for note in distilled.notes)
+    assert any("FKD_cutmix_fp16" in note and "ladd convert fkd" in note for note in distilled.notes)
 
 
 @genuine

@@ -32,7 +32,7 @@ from ladd_data.labeling.checking.rerun import Probe, run_probe
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.pipeline import Computing, Member
 from ladd_data.labeling.plan import pipeline_members
-from ladd_data.manifest import Grid, Labels
+from ladd_data.manifest import Grid, Labels, Mix
 from ladd_data.types import F32, I64
 
 PROBE_RECORDS = 4
@@ -94,6 +94,9 @@ class Found:
 
 def find_causes(case: Case) -> tuple[Cause, ...]:
     """Return the cause that explains the worst records, or one that says that none of the known ones does."""
+    if isinstance(case.labels.views, Mix):
+        sentence = "mistakes are not told apart where views are mixed: other labels, images, boxes or partners"
+        return (Cause("unknown", sentence, None),)
     probe = _probe(case)
     logits = run_probe(probe, case.members, case.computing)
     recomputed = through_coding(_scores(case, logits), case.labels.coding)

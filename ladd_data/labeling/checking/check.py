@@ -134,7 +134,7 @@ def check_labels(
     computing = _compute_as_stated(labels, ordered[0], batch)
     numbers = choose_records([shard.rows for shard in dataset.folder.shards], sample, seed)
     tally = _Tally(dataset, labels, limits)
-    with LabelPipeline(members, labels.views, computing) as pipeline:
+    with LabelPipeline(members, labels.views, computing, dataset.mix_table) as pipeline:
         chunks = ahead(pick_chunks(dataset, numbers, pipeline.images_at_once))
         with closing(chunks), closing(pipeline.stream(chunks)) as recomputed:
             for chunk, logits in recomputed:

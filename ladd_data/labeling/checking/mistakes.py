@@ -62,7 +62,7 @@ def rerun_mistakes(
     sentence = f"the labels were computed in {other}; meta/ladd.json says {computing.precision}"
     computed = run_probe(small, members, replace(computing, precision=other))
     yield "other precision", sentence, Mistaken(small, computed)
-    if not isinstance(labels.views, Boxes):
+    if isinstance(labels.views, Grid | Full):
         yield from _other_ratios(small, labels.views, chosen, run)
     if not isinstance(labels.views, Full):
         yield _shifted(small, chosen, run)

@@ -11,10 +11,9 @@ from ladd_data.dataset import Dataset
 from ladd_data.labeling.pipeline import Chunk
 from ladd_data.loaders.order import epoch_order
 from ladd_data.shards.container import join_records
-from ladd_data.shards.layout import Records
-from ladd_data.types import I64, U8, Columns
-
-_PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
+from ladd_data.shards.layout import Records, pick
+from ladd_data.types import I64, U8
+from ladd_data.views.mixing import VIEW_COLUMNS
 
 
 def choose_records(shards: Sequence[int], sample: int | None, seed: int) -> I64:
@@ -60,11 +59,6 @@ def pick_chunks(dataset: Dataset, numbers: I64, at_once: int) -> Iterator[Chunk]
         yield _join(parts, pixels)
 
 
-def boxes_of(columns: Columns) -> Columns:
-    """Return the stored columns that say where views lie, in types that torch computes with."""
-    return {name: columns[name].astype(kind) for name, kind in _PLAIN.items() if name in columns}
-
-
 def _by_group(dataset: Dataset, numbers: I64) -> Iterator[I64]:
     """Yield the numbers that lie in one row group, group by group; only shards that are needed are opened."""
     start, folder = 0, dataset.folder
@@ -85,4 +79,4 @@ def _pick(records: Records, rows: I64) -> Records:
 
 def _join(parts: list[Records], pixels: list[U8]) -> Chunk:
     records = join_records(parts)
-    return Chunk(records, pixels[0] if len(pixels) == 1 else np.concatenate(pixels), boxes_of(records.dense))
+    return Chunk(records, pixels[0] if len(pixels) == 1 else np.concatenate(pixels), pick(records.dense, VIEW_COLUMNS))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladd_data.labeling.checking.compare import Decoded, mean_over_views, total_variation
 from ladd_data.labeling.pipeline import Chunk, Computing, LabelPipeline, Member
-from ladd_data.manifest import Boxes, Full, Grid
+from ladd_data.manifest import Boxes, ByRecord, Grid, ViewSpec
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, I64, U8
 from ladd_data.views.geometry import boxes
@@ -21,35 +22,38 @@ class Probe:
     """A few records: pixels, where their views lie, and what is stored of these.
 
     pixels: uint8 [records, channels, height, width]; box: int64 [records, views, 4], y, x, height, width;
-    flip: bool [records, views].
+    flip: bool [records, views]; resample: how crops are resized.
     """
 
     pixels: U8
     box: I64
     flip: NDArray[np.bool_]
     stored: Decoded
+    resample: Literal["bilinear", "pillow-bilinear"] = "bilinear"
 
     @classmethod
-    def of(cls, chunk: Chunk, views: Grid | Full | Boxes, stored: Decoded) -> Probe:
+    def of(cls, chunk: Chunk, views: ViewSpec, stored: Decoded) -> Probe:
         """Return the records of a chunk with all their views."""
         size, count = chunk.pixels.shape[-2:], len(chunk.records)
         box = chunk.boxes.get("view_box")
         if box is None:
             box = np.broadcast_to(place_views(views, size), (count, stored.probs.shape[1], 4)).copy()
+        box = box.astype(np.int64)
         flip = chunk.boxes.get("view_flip", np.zeros(box.shape[:2], np.bool_))
-        return cls(chunk.pixels, box, flip, stored)
+        resample = views.resample if isinstance(views, ByRecord) else "bilinear"
+        return cls(chunk.pixels, box, flip, stored, resample)
 
     def pick(self, rows: slice, views: list[int]) -> Probe:
         """Return some views of some records."""
         stored = self.stored.pick(rows, views)
-        return Probe(self.pixels[rows], self.box[rows][:, views], self.flip[rows][:, views], stored)
+        return Probe(self.pixels[rows], self.box[rows][:, views], self.flip[rows][:, views], stored, self.resample)
 
     def distance(self, probs: F32) -> float:
         """Return the mean total variation between probabilities [records, views, classes] and what is stored."""
         return float(mean_over_views(total_variation(self.stored.probs, probs), self.stored.present).mean())
 
 
-def place_views(views: Grid | Full | Boxes, size: Sequence[int]) -> I64:
+def place_views(views: ViewSpec, size: Sequence[int]) -> I64:
     """Return where the views of a grid, or the whole image, lie: int64 [views, 4]."""
     if isinstance(views, Grid):
         return np.array([astuple(box) for box in boxes(views, *size)], np.int64)
@@ -58,7 +62,7 @@ def place_views(views: Grid | Full | Boxes, size: Sequence[int]) -> I64:
 
 def run_probe(probe: Probe, members: list[Member], computing: Computing) -> F32:
     """Return the logits of a probe's views, float32 [labelers, records, views, classes]."""
-    views = Boxes(count=probe.box.shape[1], flip=bool(probe.flip.any()))
+    views = Boxes(count=probe.box.shape[1], flip=bool(probe.flip.any()), resample=probe.resample)
     nothing = Records([], np.zeros(0, np.int64), [], {})
     given = {"view_box": probe.box} | ({"view_flip": probe.flip} if views.flip else {})
     count = len(probe.pixels)

@@ -1,0 +1,66 @@
+"""`ladd labels`: the label sets of a dataset: what there is, and taking one away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ladd_data.cli.console import AsJson, print_json
+
+if TYPE_CHECKING:
+    from ladd_data.manifest import Labels
+
+
+def labels(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The dataset.")],
+    remove: Annotated[str | None, typer.Option(help="Take this label set away; nothing else changes.")] = None,
+    json: AsJson = False,
+) -> None:
+    """List the labels that a dataset has: those in its records, and its label sets.
+
+    "ladd label DIR --as NAME" adds a set, ladd.load(DIR, labels="NAME") opens the dataset with it.
+    """
+    from ladd_data.label_writer import remove_set
+    from ladd_data.shards.folder import read_metadata
+    from ladd_data.shards.joined import open_label_set
+    from ladd_data.shards.label_sets import list_sets
+
+    folder = read_metadata(directory)
+    if remove is not None:
+        remove_set(folder, remove)
+        if not json:
+            typer.echo(f"{directory}: label set {remove} removed")
+    inline = folder.manifest.labels
+    rows = [] if inline is None else [_describe("default", inline, _inline_bytes(folder.column_bytes()))]
+    for name in list_sets(directory):
+        files = open_label_set(folder, name).labels
+        rows.append(_describe(name, files.statement.labels, sum(shard.bytes for shard in files.shards)))
+    if json:
+        print_json({"path": str(directory), "removed": remove, "labels": rows})
+        return
+    for row in rows:
+        where = "in the records" if row["name"] == "default" else row["name"]
+        typer.echo(f"{where}: {row['views']} views ({row['kind']}), {row['coding']}, {row['bytes']:,} bytes")
+    if not rows:
+        typer.echo(f'{directory}: no labels. "ladd label" makes some.')
+
+
+def _describe(name: str, stated: Labels, size: int) -> dict[str, object]:
+    from ladd_data.cli.info import say_coding
+    from ladd_data.views.geometry import say_views
+
+    return {
+        "name": name,
+        "views": stated.count,
+        "kind": say_views(stated.views),
+        "coding": say_coding(stated.coding),
+        "bytes": size,
+        "labeler": stated.labeler.network.name if stated.labeler is not None else None,
+        "digest": stated.digest,
+    }
+
+
+def _inline_bytes(columns: dict[str, int]) -> int:
+    return sum(size for name, size in columns.items() if name.startswith(("dense_", "view_")))
