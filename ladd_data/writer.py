@@ -11,11 +11,12 @@ import numpy as np
 
 from ladd_data.card.write import write_face
 from ladd_data.digests import DigestMeter, Digests
+from ladd_data.errors import LaddError
 from ladd_data.files import new_folder, write_synced
 from ladd_data.joined_files import JoinedFiles
 from ladd_data.manifest import MANIFEST_PATH, Classes, Manifest
 from ladd_data.manifest_json import dump_manifest
-from ladd_data.shards.container import ShardWriter
+from ladd_data.shards.container import ShardError, ShardWriter
 from ladd_data.shards.editions import find_container
 from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, dump_shard_list
 from ladd_data.shards.images import PixelImages, decode_image, digest_image
@@ -134,10 +135,17 @@ def seal_folder(
         edition: what the shards are.
         shards: their lines of the shard list, in order.
         stored_bytes: of images and label columns in memory, for the card.
+
+    Raises:
+        LaddError: a shard cannot be read back.
     """
     write_synced(folder / MANIFEST_PATH, content)
     write_synced(folder / SHARDS_PATH, dump_shard_list(manifest.spec_version, edition, shards))
-    write_face(Folder(folder, manifest, layout_of(manifest), edition, tuple(shards), content), stored_bytes)
+    written = Folder(folder, manifest, layout_of(manifest), edition, tuple(shards), content)
+    try:
+        write_face(written, stored_bytes)
+    except ShardError as error:  # only a failing disk gives back other bytes than it was given a moment ago
+        raise LaddError(f"{folder}: a shard just written cannot be read ({error}). Is the disk failing?") from error
 
 
 def _describe(folder: Path, writer: ShardWriter, index: int, path: str, plan: ShardPlan) -> Shard:

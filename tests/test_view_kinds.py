@@ -148,10 +148,12 @@ def test_a_box_that_leaves_the_image_and_a_label_in_a_missing_view_are_named(hom
 @pytest.mark.parametrize("case", ["box-beyond-the-right-edge", "box-of-no-height", "box-of-negative-place"])
 def test_a_box_outside_the_image_is_named_before_it_is_cut(case: str) -> None:
     dataset = ladd.load(CORPUS / "invalid" / case / "set")
-    batch = next(iter(dataset.loader(4)))
+    named = r'row 2 \(id "000002"\), view_box, view 1: found box.*LADD-044'
 
-    with pytest.raises(ladd.DatasetError, match=r'row 2 \(id "000002"\), view_box, view 1: found box.*LADD-044'):
-        dataset.views(batch.image, index=batch.index)
+    with pytest.raises(ladd.DatasetError, match=named):
+        dataset.views(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), index=range(6))
+    with pytest.raises(ladd.DatasetError, match=named):
+        list(dataset.loader(4))
 
 
 def test_a_grid_as_boxes_gives_the_same_views() -> None:
