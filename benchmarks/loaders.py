@@ -136,7 +136,7 @@ def rate(batches: Any, seconds: float) -> tuple[list[float], bool, float]:
     """
     cpu, wall, samples, first, ended = cpu_seconds(), time.perf_counter(), 0, 0.0, True
     for batch in batches:
-        one = next(iter(batch.values())) if isinstance(batch, dict) else batch if hasattr(batch, "cut") else batch[0]
+        one = next(iter(batch.values())) if isinstance(batch, dict) else batch if hasattr(batch, "cutter") else batch[0]
         samples += len(one)
         del batch, one
         gone = time.perf_counter() - wall
@@ -262,8 +262,8 @@ Shared machines make single numbers unsure: believe differences above a factor o
   the cache); at most `--seconds` from the first batch on. Ours compare checksums in it.
   **Later passes** are had only by what finished the first in time. **Limit / this**: first pass / later passes, both
   against the limit's later passes.
-- At 100,000 records, and at 20,000 with 1000 classes, only what could change with the number is measured: the others
-  cost the same for each record (compare their rows at 2,000 and 20,000), and would take gigabytes each to write.
+- In tables of 100,000 records, and of 20,000 with 1000 classes, only what could change with the number is measured: the
+  others cost the same for each record (compare rows at 2,000 and 20,000), and would take gigabytes each to write.
 - **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
   any cache (ours, or that of `datasets`) was filled.
 - **Memory**: peak of anonymous and shared memory of all processes, above what there was after the
@@ -304,6 +304,8 @@ def main() -> None:
     if options.step:
         print(json.dumps(measure(options.step[0], Path(options.step[1]), options.batch, options.seconds)), flush=True)
         os._exit(0)  # a stream of datasets that is left half read may abort at exit
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
     loads = [os.getloadavg()[0]]
     tables: list[str] = []
     plan: Iterable[tuple[int, int, Sequence[str] | None]] = PLAN
