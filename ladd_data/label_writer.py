@@ -22,7 +22,7 @@ from ladd_data.files import HashingFile, canonical_json, new_folder, write_atomi
 from ladd_data.manifest import SPEC_VERSION, Labels, LabelSet, Manifest, classes_digest
 from ladd_data.manifest_json import dump_label_set, join_label_set
 from ladd_data.recipe import Recipe
-from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, ShardWriter, compact_json
+from ladd_data.shards.container import FEATURES_KEY, compact_json
 from ladd_data.shards.folder import Folder, read_metadata
 from ladd_data.shards.images import digest_image
 from ladd_data.shards.joined import JoinedFolder
@@ -38,6 +38,7 @@ from ladd_data.shards.label_sets import (
     list_sets,
 )
 from ladd_data.shards.layout import Records, label_columns
+from ladd_data.shards.parquet import ParquetFiles
 from ladd_data.shards.plan import ShardPlan, plan_shards
 from ladd_data.shards.tables import leaf_paths, to_array
 from ladd_data.types import TYPE_BYTES, Columns, ColumnTypes
@@ -51,16 +52,14 @@ def plan_labels(count: int, columns: ColumnTypes) -> ShardPlan:
     return plan_shards(count, _ID_BYTES + size)
 
 
-class LabelShardWriter(ShardWriter):
-    """Writes a set's Parquet shards into its folder; they stay open until `seal` adds their footers."""
+class LabelShardWriter(ParquetFiles):
+    """Writes a set's shards into its folder; `seal` adds their footers."""
 
     def __init__(self, folder: Path, columns: ColumnTypes, plan: ShardPlan) -> None:
         """Open nothing yet."""
-        super().__init__(folder, plan, ".parquet")
+        super().__init__(folder, plan)
         self._columns = columns
         self._schema = label_schema(columns).with_metadata({FEATURES_KEY: compact_json(label_features(columns))})
-        self._writers: list[pq.ParquetWriter] = []
-        self._files: list[HashingFile] = []
 
     def add_labels(self, ids: Sequence[str], columns: Columns) -> None:
         """Append records' labels, columns [n, ...]."""
@@ -83,12 +82,6 @@ class LabelShardWriter(ShardWriter):
         write_synced(self._folder / LISTING, canonical_json(listing.model_dump(mode="json")))
         write_synced(self._folder / STATEMENT, content)
 
-    def abort(self) -> None:
-        """Close the files as they are; they are about to be thrown away."""
-        for writer, file in zip(self._writers, self._files, strict=True):
-            file.abandon()
-            writer.close()
-
     def _path(self, index: int) -> Path:
         return self._folder / Path(self._plan.path(index, self._suffix)).name
 
@@ -108,17 +101,6 @@ class LabelShardWriter(ShardWriter):
         columns = [to_array(values, self._schema.field(name).type) for name, values in group.dense.items()]
         table = pa.table([pa.array(group.ids, pa.string()), *columns], schema=self._schema)
         self._writers[-1].write_table(table, row_group_size=len(group))
-
-    def _end(self) -> None:
-        for before in self._files[-2:-1]:
-            before.wait()  # so that the disk is at most a shard behind
-        self._files[-1].rest()
-
-    def _finish(self, index: int, path: Path, meta: bytes) -> None:
-        self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})
-        self._writers[index].close()
-        self._files[index].close()
-        self._digests[index] = self._files[index].sha256()
 
 
 class LabelSetWriter:

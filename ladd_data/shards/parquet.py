@@ -29,16 +29,12 @@ SUFFIX = ".parquet"
 HOLDS_PIXELS = False
 
 
-class ParquetWriter(ShardWriter):
-    """Writes Parquet shards; a full one is closed, but unreadable, until `close` adds its footer."""
+class ParquetFiles(ShardWriter):
+    """Parquet files that are hashed as they are written; they stay open until their footers are known."""
 
-    def __init__(self, folder: Path, layout: Layout, plan: ShardPlan) -> None:
-        """Open nothing yet; the folder and its data/ must exist."""
+    def __init__(self, folder: Path, plan: ShardPlan) -> None:
+        """Open nothing yet."""
         super().__init__(folder, plan, SUFFIX)
-        self._schema = arrow_schema(layout).with_metadata({FEATURES_KEY: compact_json(footer_features(layout))})
-        self._image_suffix = layout.suffix
-        self._float32 = [name for name, (_, dtype) in layout.dense.items() if dtype == "float32"]
-        self._chunked = layout.png is not None or bool(layout.dense)
         self._writers: list[pq.ParquetWriter] = []
         self._files: list[HashingFile] = []
 
@@ -47,6 +43,29 @@ class ParquetWriter(ShardWriter):
         for writer, file in zip(self._writers, self._files, strict=True):
             file.abandon()
             writer.close()
+
+    def _end(self) -> None:
+        for before in self._files[-2:-1]:
+            before.wait()  # so that the disk is at most a shard behind
+        self._files[-1].rest()
+
+    def _finish(self, index: int, path: Path, meta: bytes) -> None:
+        self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})
+        self._writers[index].close()
+        self._files[index].close()
+        self._digests[index] = self._files[index].sha256()
+
+
+class ParquetWriter(ParquetFiles):
+    """Writes Parquet shards; a full one is closed, but unreadable, until `close` adds its footer."""
+
+    def __init__(self, folder: Path, layout: Layout, plan: ShardPlan) -> None:
+        """Open nothing yet; the folder and its data/ must exist."""
+        super().__init__(folder, plan)
+        self._schema = arrow_schema(layout).with_metadata({FEATURES_KEY: compact_json(footer_features(layout))})
+        self._image_suffix = layout.suffix
+        self._float32 = [name for name, (_, dtype) in layout.dense.items() if dtype == "float32"]
+        self._chunked = layout.png is not None or bool(layout.dense)
 
     def _begin(self, path: Path) -> None:
         # The image column holds PNG or JPEG files, which zstd cannot shrink (and `stored` ones must stay fast to
@@ -76,17 +95,6 @@ class ParquetWriter(ShardWriter):
         images = pa.StructArray.from_arrays(parts, fields=list(self._schema.field("image").type))
         table = pa.Table.from_batches([to_batch(group, [images], self._schema)])
         self._writers[-1].write_table(table, row_group_size=len(group))
-
-    def _end(self) -> None:
-        for before in self._files[-2:-1]:
-            before.wait()  # so that the disk is at most a shard behind
-        self._files[-1].rest()
-
-    def _finish(self, index: int, path: Path, meta: bytes) -> None:
-        self._writers[index].add_key_value_metadata({FOOTER_KEY: meta})
-        self._writers[index].close()
-        self._files[index].close()
-        self._digests[index] = self._files[index].sha256()
 
 
 def open_writer(folder: Path, layout: Layout, plan: ShardPlan) -> ParquetWriter:
