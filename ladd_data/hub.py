@@ -37,6 +37,7 @@ from ladd_data.publishing import (
 from ladd_data.remote import check_repo, explain_stale, find_repo, hub_errors, quietly
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
 from ladd_data.shards.joined import check_label_sets
+from ladd_data.shards.label_sets import list_sets
 from ladd_data.validation import validate
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def pull(repo: str, target: str | Path, *, revision: str | None = None, overwrit
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         try:
             folder = open_folder(partial)
-            check_label_sets(folder)
+            check_label_sets(folder, list_sets(partial))
             return folder.manifest
         except DatasetError as error:
             raise explain_stale(error, partial) from error

@@ -251,7 +251,8 @@ def test_sets_go_along_into_other_editions_and_back(
     assert ladd.validate(tmp_path / "tar").problems == ()
     mixed = ladd.load(tmp_path / "tar", labels="mixed")
     assert mixed.manifest == ladd.load(sets, labels="mixed").manifest
-    assert "mixed" not in (tmp_path / "tar" / "README.md").read_text()
+    card = (tmp_path / "tar" / "README.md").read_text()
+    assert "config_name: mixed" not in card and "load_dataset(..." not in card and "| `mixed` |" in card
     assert call(monkeypatch, "export", tmp_path / "tar", "--to", "parquet", "-o", tmp_path / "back") == 0
     assert content(tmp_path / "back") == content(sets)
 

@@ -239,6 +239,11 @@ def list_sets(path: Path) -> list[str]:
     return sorted(item.name for item in home.iterdir() if (item / STATEMENT).is_file() and is_set_name(item.name))
 
 
+def list_whole_sets(path: Path) -> list[str]:
+    """Return those of which more than the statement is there: of a dataset of the Hub, those that were asked for."""
+    return [name for name in list_sets(path) if (path / LABELS_FOLDER / name / LISTING).exists()]
+
+
 def is_set_name(name: str) -> bool:
     """Tell whether a label set may be called so."""
     return re.fullmatch(SET_NAME, name) is not None and name != "default"
