@@ -171,6 +171,10 @@ class _Reencoder:
         present = _present(records, self._parent.count, first, self._keep)
         log_probs = np.where(present[..., None], log_probs, -np.log(self._classes))  # LADD-045
         columns = encode_log_probs(log_probs, logz, self._coding)
+        if self._coding == self._parent.coding:  # pruning alone: what is left keeps every bit
+            for name, values in columns.items():
+                there = present.reshape(*present.shape, *(1,) * (values.ndim - 2))
+                columns[name] = np.where(there, records.dense[name], values)
         probs = decode_probs(columns, self._coding, self._classes)
         self._meter.add(log_probs[present], probs[present])
         _update_golden(self._golden, self._dataset, (first, records), pixels, probs, present)

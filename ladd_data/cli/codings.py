@@ -54,16 +54,14 @@ def choose_target(directory: str, out: Path | None, name: str | None) -> Path:
 
 
 def say_left_behind(directory: str, used: str | None = None) -> None:
-    """Say, on stderr, which label sets of a dataset of the Hub a copy of it lacks, as they were not downloaded."""
-    from ladd_data.remote import find_folder, find_repo
+    """Say, on stderr, which label sets a copy lacks: those of the Hub that were not downloaded."""
+    from ladd_data.remote import find_folder
     from ladd_data.shards.label_sets import list_sets, list_whole_sets
 
-    if find_repo(directory):
-        folder, _ = find_folder(directory, labels=used)
-        if left := sorted({*list_sets(folder)} - {*list_whole_sets(folder)}):
-            typer.echo(
-                f'not downloaded, so not copied: {", ".join(left)}. "ladd pull {directory} DIR" gets all.', err=True
-            )
+    folder, on_hub = find_folder(directory, labels=used)
+    if left := sorted({*list_sets(folder)} - {*list_whole_sets(folder)}):
+        get = f'"ladd pull {directory} DIR" gets all.' if on_hub else "See ladd validate."
+        typer.echo(f"label sets left out, as their labels are not here: {', '.join(left)}. {get}", err=True)
 
 
 def print_labels(out: Path, labels: Labels, *, json: bool, kept: Keep | None = None) -> None:

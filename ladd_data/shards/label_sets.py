@@ -240,8 +240,8 @@ def list_sets(path: Path) -> list[str]:
 
 
 def list_whole_sets(path: Path) -> list[str]:
-    """Return those of which more than the statement is there: of a dataset of the Hub, those that were asked for."""
-    return [name for name in list_sets(path) if (path / LABELS_FOLDER / name / LISTING).exists()]
+    """Return those of which more than statements is there: of a dataset of the Hub, those that were asked for."""
+    return [name for name in list_sets(path) if any((path / LABELS_FOLDER / name).glob("*.parquet"))]
 
 
 def is_set_name(name: str) -> bool:
