@@ -140,7 +140,7 @@ def _find_roots(path: Path) -> tuple[Path, ...]:
             continue
         seen.add(real)
         inside = sorted(folder / entry.name for entry in islice(scan(folder), MOST_NAMES) if _may_be_class(entry))
-        holding = [sub for sub in inside if _holds_pictures(sub) or _holds_pictures(sub / "images")]
+        holding = list(islice((sub for sub in inside if _holds_pictures(sub) or _holds_pictures(sub / "images")), 2))
         names += 1 + len(inside)
         if len(holding) > 1:
             roots.append(folder)
