@@ -37,6 +37,7 @@ FLOORS = [
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
     {"convert_run"},
     {"testing", "evaluation"},
+    {"rates"},
     {"cli"},
     {"__init__", "__main__"},
 ]
