@@ -37,22 +37,29 @@ CALL = (
 )
 HEAD = """# The rate ladder: what labels cost, and what they are worth
 
-Written by `python benchmarks/rates.py --markdown docs/rates.md`; the numbers are in [rates/rates.json](rates/rates.json).
-For a dataset of your own, `{call}` makes the same table and plot; without `--val` bytes and errors alone, in seconds.
+Written by `python benchmarks/rates.py --markdown docs/rates.md`; its numbers: [rates/rates.json](rates/rates.json).
+For a dataset of your own
 
-**What was run.** {images} images of digits, one a class, {size} pixels a side, made by distribution matching (the program in
-examples/), with 25 views each and float32 labels of a ConvNetD3 that was trained on 1,400 real digits. `float32@5` keeps
-the labels of 5 of 25 views of each image, drawn by seed and record, and marks the others as missing; `topk-3` keeps three
-classes and the mass of the others; `hard` has no dense labels. {seeds} students a row, ConvNetD3 of width {width},
-{steps} steps with LADD's loss (the sum over the views that are there), tested on 397 other digits.
+```sh
+{call}
+```
+
+makes the same table and plot; without `--val`, bytes and errors alone, in seconds.
+
+**What was run.** {images} images of digits, one a class, {size} pixels a side, made by distribution matching (the
+program in examples/), with 25 views each and float32 labels of a ConvNetD3 that was trained on 1,400 real digits.
+`float32@5` keeps the labels of 5 of 25 views of each image, drawn by seed and record, and marks the others as
+missing; `topk-3` keeps three classes and the mass of the others; `hard` has no dense labels. {seeds} students a row,
+ConvNetD3 of width {width}, {steps} steps with LADD's loss (the sum over the views that are there), tested on 397
+other digits.
 
 **How to read it.** {how}
 """
-LIMITS = """**What cannot be concluded.** Ten images, ten classes and small students on easy pictures. Of a thousand classes a
-view's label has a hundred times the bytes, top-k is worth more, and errors weigh otherwise: run the command on your data.
-With LADD's sum, fewer views also mean a smaller loss of views beside that of whole images, as upstream's pruning has it;
-a recipe that takes the mean (`--set view_reduction=mean`) does not have that. Compressed bytes of so few records hold a
-share of Parquet's own; raw bytes do not.
+LIMITS = """**What cannot be concluded.** Ten images, ten classes, small students, easy pictures. Of a thousand classes
+a view's label has a hundred times the bytes, and errors weigh otherwise: run the command on your data. With LADD's
+sum, fewer views also make a smaller loss of views beside that of whole images; a recipe that takes the mean
+(`--set view_reduction=mean`) does not have that. A share of the stored bytes of so few records is Parquet's own; raw
+bytes have none.
 """
 
 
