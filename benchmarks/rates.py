@@ -12,6 +12,7 @@ import argparse
 import os
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -31,10 +32,8 @@ from ladd_data.sources import match_classes
 
 STEPS = 150
 RECIPE = (f"epochs={STEPS}", "optimizer.lr=0.01", "augmentation=none")
-CALL = (
-    f"ladd rates DIR -o OUT --val digits:test --width {WIDTH} --epochs {STEPS} --set optimizer.lr=0.01 "
-    "--set augmentation=none --views-per-pass 25"
-)
+CALL = f"""ladd rates DIR -o OUT --val digits:test --width {WIDTH} --views-per-pass 25 \\
+    --epochs {STEPS} --set optimizer.lr=0.01 --set augmentation=none"""
 HEAD = """# The rate ladder: what labels cost, and what they are worth
 
 Written by `python benchmarks/rates.py --markdown docs/rates.md`; its numbers: [rates/rates.json](rates/rates.json).
@@ -53,7 +52,7 @@ missing; `topk-3` keeps three classes and the mass of the others; `hard` has no 
 ConvNetD3 of width {width}, {steps} steps with LADD's loss (the sum over the views that are there), tested on 397
 other digits.
 
-**How to read it.** {how}
+{how}
 """
 LIMITS = """**What cannot be concluded.** Ten images, ten classes, small students, easy pictures. Of a thousand classes
 a view's label has a hundred times the bytes, and errors weigh otherwise: run the command on your data. With LADD's
@@ -86,7 +85,8 @@ def measure(work: Path, seeds: int) -> Rates:
 
 def make_page(rates: Rates, seeds: int) -> str:
     """Return the page."""
-    how = str(rates.document()["how_to_read"])
+    pruned = "The labels that pruning leaves are as exact as before: what it costs shows in accuracy alone."
+    how = textwrap.fill(f"**How to read it.** {rates.document()['how_to_read']} {pruned}", 118)
     said = {"call": CALL, "images": rates.facts["images"], "size": SIZE, "seeds": seeds, "width": WIDTH, "steps": STEPS}
     lines = [HEAD.format(**said, how=how), rates.table(), "", "![Bytes, error and accuracy](rates/rates.svg)", ""]
     return "\n".join([*lines, *list_findings(rates), "", LIMITS])

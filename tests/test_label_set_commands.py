@@ -15,6 +15,7 @@ import ladd_data as ladd
 from ladd_data.card.header import read_card_header
 from ladd_data.cli import main
 from ladd_data.files import sha256_file
+from ladd_data.manifest import Coding
 from ladd_data.reencode import reencode_dataset, reencode_set
 from ladd_data.shards.label_sets import list_sets
 
@@ -202,7 +203,7 @@ def test_pruned_labels_are_a_set_whose_views_are_drawn_by_seed_alone(exact: Path
 
 def test_half_precision_answers_that_lost_nothing_may_be_re_encoded(exact: Path) -> None:
     from ladd_data.labeling.store import GivenLabels, store_labels
-    from ladd_data.manifest import Coding, Full
+    from ladd_data.manifest import Full
 
     answers = np.random.default_rng(0).normal(0, 3, (6, 1, 3)).astype(np.float16).astype(np.float32)
     given = GivenLabels(Full(), lambda first, stop: answers[first:stop], ladd.Recipe(loss="kl", temperature=20.0))
@@ -222,7 +223,8 @@ def test_a_damaged_set_is_named_before_anything_is_copied(
 ) -> None:
     path = exact / "labels" / "crops" / "train-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    more = {"label": ["--labeler", labeler], "reencode": ["--encoding", "q8"], "export": ["--to", "parquet"]}[command]
+    options = {"label": ["--labeler", str(labeler)], "reencode": ["--encoding", "q8"], "export": ["--to", "parquet"]}
+    more = options[command]
 
     assert "labels/crops/train-00000" in run(command, exact, *more, "-o", tmp_path / "out", code=1)
 
@@ -243,12 +245,10 @@ def test_a_re_encoding_that_fails_leaves_everything_as_it_was(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(reencode, "encode_log_probs", fail)
-    for write in (
-        lambda: reencode_set(ladd.load(exact), "late", reencode.Coding(encoding="q8")),
-        lambda: reencode_dataset(ladd.load(exact, labels="crops"), reencode.Coding(encoding="q8"), tmp_path / "out"),
-    ):
-        with pytest.raises(KeyboardInterrupt):
-            write()
+    with pytest.raises(KeyboardInterrupt):
+        reencode_set(ladd.load(exact), "late", Coding(encoding="q8"))
+    with pytest.raises(KeyboardInterrupt):
+        reencode_dataset(ladd.load(exact, labels="crops"), Coding(encoding="q8"), tmp_path / "out")
     assert content(exact) == before and not (tmp_path / "out").exists()
     assert not list((exact / "labels").glob(".late*"))
 

@@ -18,6 +18,7 @@ from plainly import run_plainly
 
 import ladd_data as ladd
 from ladd_data import label_writer
+from ladd_data.card.sets import offer_sets
 from ladd_data.cli import main
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
@@ -351,7 +352,7 @@ def test_links_and_strangers_among_sets_are_named(copy: Path, kind: str) -> None
 def test_a_set_whose_run_was_killed_before_the_card_is_offered_by_the_next_call(
     copy: Path, labeler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = label_writer.offer_sets, list[object]()
+    real, calls = offer_sets, list[object]()
 
     def stop_at_the_second(*arguments: Any, **options: Any) -> None:
         calls.append(arguments)

@@ -52,10 +52,10 @@ def labels(
     for row in rows:
         where = "in the records" if row["name"] == "default" else row["name"]
         missing = "; some are missing" if row["some_missing"] else ""
-        size = f", {row['bytes']:,} bytes" if row["bytes"] is not None else ""
-        size += f" (files: {row['files']:,})" if row["files"] is not None else ""
+        taken = f", {row['bytes']:,} bytes" if row["bytes"] is not None else ""
+        taken += f" (files: {row['files']:,})" if row["files"] is not None else ""
         error = f"total variation {row['mean_tv']:.2g} mean"
-        typer.echo(f"{where}: {row['views']} views ({row['kind']}{missing}), {row['coding']}, {error}{size}")
+        typer.echo(f"{where}: {row['views']} views ({row['kind']}{missing}), {row['coding']}, {error}{taken}")
     if not rows:
         typer.echo(f'{directory}: no labels. "ladd label" makes some.')
 

@@ -20,6 +20,7 @@ def write_plots(folder: Path, rates: Rates) -> bool:
         import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     except ImportError:
         return False
     labelled = [point for point in rates.points if point.certificate is not None]
@@ -32,6 +33,12 @@ def write_plots(folder: Path, rates: Rates) -> bool:
         _draw_error(first, labelled)
         for panel in others:
             _draw_accuracy(panel, trained)
+        for panel in (first, *others):
+            panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+            panel.xaxis.set_minor_formatter(NullFormatter())
+            panel.set_xlabel("stored bytes of the labels")
         for suffix in ("svg", "png"):
             data = io.BytesIO()
             metadata = {"Date": None} if suffix == "svg" else {"Software": None}
@@ -44,9 +51,7 @@ def _draw_error(panel: Any, points: list[Point]) -> None:
     for point in points:
         if point.certificate is not None:
             _mark(panel, point, max(point.certificate.mean_tv, 1e-8))
-    panel.set_xscale("log")
     panel.set_yscale("log")
-    panel.set_xlabel("stored bytes of the labels")
     panel.set_ylabel("mean total variation of the labels kept")
 
 
@@ -57,8 +62,6 @@ def _draw_accuracy(panel: Any, points: list[Point]) -> None:
     for point in (point for point in points if not point.stored):
         panel.axhline(100 * statistics.fmean(point.accuracies), color="#999999", linestyle=":", label=point.name)
         panel.legend(fontsize=7)
-    panel.set_xscale("log")
-    panel.set_xlabel("stored bytes of the labels")
     panel.set_ylabel("accuracy of students, %")
 
 

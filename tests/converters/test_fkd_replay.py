@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def _cut(picture: Any, coords: Tensor, flip: Tensor) -> Tensor:
     high, wide = coords[2].item() * picture.size[1], coords[3].item() * picture.size[0]
     view = pictures_to.resized_crop(picture, top, left, high, wide, [SIDE, SIDE], InterpolationMode.BILINEAR)
     tensor = pictures_to.to_tensor(pictures_to.hflip(view) if flip else view)
-    return pictures_to.normalize(tensor, list(MEAN), list(STD))
+    return Tensor(pictures_to.normalize(tensor, list(MEAN), list(STD)))
 
 
 def _mix(views: Tensor, partner: Tensor | None, lam: float | None, box: Any) -> Tensor:
@@ -121,7 +121,9 @@ def test_a_published_run_replays_what_upstream_sees_record_by_record(
     dataset = ladd.load(repo, labels="fkd")
 
     names = record_names(pictures, dataset)
-    for size, placement, ranks in ((1, "resident", 1), (5, "cached", 1), (12, "resident", 1), (4, "cached", 2)):
+    plans: list[tuple[int, Literal["resident", "cached"], int]]
+    plans = [(1, "resident", 1), (5, "cached", 1), (12, "resident", 1), (4, "cached", 2)]
+    for size, placement, ranks in plans:
         seen = set()
         for rank in range(ranks):
             loader = dataset.loader(
