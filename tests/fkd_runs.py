@@ -14,6 +14,7 @@ import torch
 from ladd_converters.fkd_order import sampled_orders
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms.functional import resized_crop, to_tensor
 
 import ladd_data as ladd
 from ladd_data import Answers, Classes, Normalization
@@ -50,6 +51,7 @@ class FkdRun:
     mixing: Mixing = "cutmix"
     half: bool = False
     with_index: bool = False
+    edc: bool = False
     json: bool = False
     seed: int = 42
     keep: Sequence[tuple[int, int]] | None = None
@@ -68,8 +70,10 @@ class FkdRun:
             for number in range(-(-len(order) // self.batch)):
                 index = order[number * self.batch : (number + 1) * self.batch]
                 content = self._label(draws, [images[place] for place in index], teacher)
-                if self.with_index:
+                if self.with_index or self.edc:
                     content.append(torch.from_numpy(index))
+                if self.edc:
+                    content.append(torch.zeros(len(index), 2, 2, dtype=torch.int32))
                 if self.keep is None or (epoch, number) in self.keep:
                     torch.save(content, labels / f"epoch_{epoch}" / f"batch_{number}.tar")
         if self.json:
@@ -119,11 +123,16 @@ class FkdRun:
             height, width = (int(draws.integers(self.size // 4, self.size + 1)) for _ in range(2))
             top, left = int(draws.integers(0, self.size - height + 1)), int(draws.integers(0, self.size - width + 1))
             flip = bool(draws.integers(2))
+            coords.append([top / self.size, left / self.size, height / self.size, width / self.size])
+            flips.append(flip)
+            if self.edc:  # crops the tensor, with antialiasing, and rounds nothing
+                whole = to_tensor(image)
+                cut = resized_crop(whole, top, left, height, width, [self.size, self.size], antialias=True)
+                views.append((cut.flip(2) if flip else cut) * 255)
+                continue
             crop = image.crop((left, top, left + width, top + height))
             pixels = np.asarray(crop.resize((self.size, self.size), Image.Resampling.BILINEAR))
             views.append(torch.from_numpy(pixels[:, ::-1].copy() if flip else pixels.copy()).permute(2, 0, 1))
-            coords.append([top / self.size, left / self.size, height / self.size, width / self.size])
-            flips.append(flip)
         batch = (
             torch.stack(views)
             .float()

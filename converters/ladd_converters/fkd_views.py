@@ -255,7 +255,7 @@ class _Views:
         self.kinds = Counter[str]()
         self.sum_to_one = True
         self.notes: list[str] = []
-        self._unmixed = first.index is not None and self._height <= _UNMIXED_SIDE
+        self._unmixed = first.index is not None and first.fields == 7 and self._height <= _UNMIXED_SIDE
         self._antialiased = first.fields == 8
 
     @property

@@ -25,6 +25,8 @@ RUNS = {
     "cutmix": FkdRun(),
     "mixup": FkdRun(mixing="mixup", size=72),
     "unmixed": FkdRun(mixing="none", epochs=3),
+    "EDC, CutMix": FkdRun(edc=True),
+    "EDC, MixUp": FkdRun(edc=True, mixing="mixup"),
     "with an index, and a batch in the middle missing": FkdRun(
         with_index=True, batch=4, keep=[(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
     ),
