@@ -164,7 +164,7 @@ def test_what_cannot_be_compiled_is_refused_in_words(labelled: Path, monkeypatch
     monkeypatch.setattr(torch, "compile", lambda network, **options: fail)
     dataset = ladd.load(labelled)
 
-    with pytest.raises(ladd.UsageError, match="--compile.*No working C.. compiler found.*leave --compile out"):
+    with pytest.raises(ladd.UsageError, match=r"--compile.*No working C.. compiler found.*leave --compile out"):
         last_loss(dataset, Options(compiled=True), recipe())
     with pytest.raises(ladd.UsageError, match="CUDA graphs need an NVIDIA GPU"):
         last_loss(dataset, Options(cuda_graphs=True), recipe())
@@ -211,7 +211,7 @@ def test_processes_are_divided_or_refused(labelled: Path) -> None:
     assert make_teams(Ranks(3, 4), 1, CPU) == (3, Team())
     with pytest.raises(ladd.UsageError, match=r"found 1 process; expected a multiple of 2. Start with torchrun"):
         last_loss(dataset, Options(ranks_per_student=2), recipe())
-    with pytest.raises(ladd.UsageError, match="1 pass to share .the full images"):
+    with pytest.raises(ladd.UsageError, match=r"1 pass to share .the full images"):
         last_loss(dataset, Options(ranks_per_student=2, sub=False), recipe())
     with pytest.raises(ladd.UsageError, match="share students, not steps"):
         plan = ladd.EvaluationPlan(recipe(), "convnet-d3", width=4, options=Options(ranks_per_student=2))

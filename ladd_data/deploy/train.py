@@ -233,7 +233,7 @@ class Trainer:
         return float(total), step
 
     def _descend(self, network: nn.Module, student: AugmentedStudent, batch: Batch) -> Tensor:
-        """Leave the gradient of a batch's loss in the network, and return what this process's passes add to the loss."""
+        """Leave the gradient of a batch's loss in the network, and return what this process's passes add to it."""
         network.zero_grad(set_to_none=True)
         parts: list[Tensor] = []
         with compiling(self.run.options):
