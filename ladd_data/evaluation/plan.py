@@ -137,7 +137,8 @@ def _list_runs(
         used = without_soft_labels(recipe) if hard else recipe
         options = plan.options.model_copy(update=_AS_THE_LOSS) if hard else plan.options
         told = describe_run(dataset, network, used, val, options, device)
-        runs += [Run(network, name, arm, seed, told.recipe, told.options, told.formula) for seed in range(plan.seeds)]
+        how = (told.recipe, told.options, told.formula, told.passes)
+        runs += [Run(network, name, arm, seed, *how) for seed in range(plan.seeds)]
     return tuple(runs)
 
 
