@@ -75,7 +75,8 @@ class Team:
             return
         line = torch.cat([tensor.flatten() for tensor in tensors])
         _talk(lambda dist: dist.all_reduce(line, group=self.group))
-        for tensor, total in zip(tensors, line.split([tensor.numel() for tensor in tensors]), strict=True):
+        totals = torch.split(line, [tensor.numel() for tensor in tensors])
+        for tensor, total in zip(tensors, totals, strict=True):
             tensor.copy_(total.view_as(tensor))
 
 

@@ -126,7 +126,8 @@ def test_a_run_says_how_its_steps_were_cut(labelled: Path) -> None:
 
 def count_shapes(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     """Compile without a compiler; return what the numbers of pictures will be that graphs are made for."""
-    real, shapes = torch.compile, set()
+    real = torch.compile
+    shapes: set[int] = set()
 
     def backend(graph: Any, inputs: list[torch.Tensor]) -> Callable[..., Any]:
         shapes.update(len(one) for one in inputs if one.dim() == 4 and one.shape[1:] == (3, 32, 32))

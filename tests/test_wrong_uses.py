@@ -16,8 +16,10 @@ from ladd_data.convert import convert, prepare
 
 def write_val(folder: Path, labels: list[int], classes: tuple[str, ...] | None = None) -> Path:
     images = np.random.default_rng(5).integers(0, 256, (len(labels), 32, 32, 3), np.uint8)
-    named = {} if classes is None else {"classes": np.array(classes)}
-    np.savez(folder / "val.npz", images=images, labels=np.array(labels), **named)
+    arrays = {"images": images, "labels": np.array(labels)}
+    if classes is not None:
+        arrays["classes"] = np.array(classes)
+    np.savez(folder / "val.npz", allow_pickle=False, **arrays)
     return folder / "val.npz"
 
 

@@ -66,7 +66,7 @@ class AugmentedStudent:
         if self.options.channels_last:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         if self.options.cuda_graphs:
-            torch.compiler.cudagraph_mark_step_begin()  # the pass before is done, its backward, too
+            cast(Any, torch.compiler).cudagraph_mark_step_begin()  # the pass before is done, its backward, too
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.options.precision == "bf16"):
             logits = self._forward(pictures)
         return logits if mixing is None else Mixed(logits, mixing.partner, mixing.share)
