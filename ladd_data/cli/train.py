@@ -140,7 +140,7 @@ class _Job:
 
         with join_ranks() as ranks, one_voice(ranks), progress_bar("training") as bar:
             dataset, images = open_both(self.directory, self.val, self.labels)
-            share = -(-self.seeds // ranks.count)
+            share = -(-self.seeds * self.options.ranks_per_student // ranks.count)
             begun: set[int] = set()
 
             def on_step(seed: int, step: int, steps: int) -> None:
