@@ -24,6 +24,7 @@ FLOORS = [
     {"files", "recipe", "processes", "joined_files"},
     {"manifest_labels", "png", "jpeg", "team"},
     {"manifest"},
+    {"manifest_projector"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
@@ -36,7 +37,7 @@ FLOORS = [
     {"converter"},
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
     {"convert_run"},
-    {"testing", "evaluation"},
+    {"testing", "evaluation", "projector"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -5,6 +5,7 @@ To every reader it is a folder like any other: the same images in the same order
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,16 +35,26 @@ _AGAIN = "Label these images: ladd label DIR --as NAME; or get the images that t
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedFolder(Folder):
-    """A dataset folder joined with a label set; `plain` is the folder without it."""
+class RelabelledFolder(Folder):
+    """A dataset folder with other dense labels than those in its records, or none; `plain` is the folder itself."""
 
     plain: Folder
-    labels: LabelFiles
 
     @property
     def container(self) -> Container:
-        """What reads the shards, with the labels of the set."""
-        return _JoinedContainer(self)
+        """What reads the shards, with the other labels."""
+        return _RelabelledContainer(self)
+
+    @abstractmethod
+    def with_labels(self, first: int, records: Records) -> Records:
+        """Return records, the first of which is number `first`, with the other labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFolder(RelabelledFolder):
+    """A dataset folder joined with a label set; `plain` is the folder without it."""
+
+    labels: LabelFiles
 
     def metadata(self) -> bytes:
         """Return the bytes that tell these files from others."""
@@ -170,10 +181,10 @@ def join(folder: Folder, files: LabelFiles, manifest: Manifest) -> JoinedFolder:
     return JoinedFolder(*parts, plain=folder, labels=files)
 
 
-class _JoinedContainer:
-    """The container of a joined folder: images from the dataset's own, labels from the set."""
+class _RelabelledContainer:
+    """The container of a relabelled folder: images from the dataset's own, labels from elsewhere."""
 
-    def __init__(self, folder: JoinedFolder) -> None:
+    def __init__(self, folder: RelabelledFolder) -> None:
         self._folder, self._base = folder, folder.plain.container
         self.SUFFIX, self.HOLDS_PIXELS = self._base.SUFFIX, self._base.HOLDS_PIXELS
 
