@@ -40,6 +40,7 @@ from ladd_data.shards.label_sets import (
 from ladd_data.shards.layout import Records, label_columns
 from ladd_data.shards.parquet import ParquetFiles
 from ladd_data.shards.plan import ShardPlan, plan_shards
+from ladd_data.shards.projectors import list_projectors
 from ladd_data.shards.tables import leaf_paths, to_array
 from ladd_data.types import TYPE_BYTES, Columns, ColumnTypes
 
@@ -245,7 +246,7 @@ def remove_set(source: Folder, name: str) -> None:
     Raises:
         UsageError: there is no such set.
     """
-    if name not in list_sets(source.path):
+    if name not in [*list_sets(source.path), *list_projectors(source.path)]:
         raise UsageError(f'{source.path}: no label set "{name}". "ladd labels DIR" lists those there are.')
     offer_sets(source, without=name)
     home = source.path / LABELS_FOLDER
@@ -261,7 +262,7 @@ def copy_label_sets(source: Folder, target: Path) -> None:
     """Copy every label set, byte for byte, into a finished folder of the same records, and name them on its card."""
     if isinstance(source, JoinedFolder):
         return
-    for name in list_sets(source.path):
+    for name in [*list_sets(source.path), *list_projectors(source.path)]:
         (target / LABELS_FOLDER / name).mkdir(parents=True)
         for path in sorted((source.path / LABELS_FOLDER / name).glob("[!.]*")):
             shutil.copyfile(path, target / LABELS_FOLDER / name / path.name)

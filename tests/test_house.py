@@ -134,7 +134,7 @@ FRONT_DOOR = """
     Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset DatasetError Description Distilled
     EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Pictures Preset Problem RECIPES
     Recipe Record SPEC_VERSION SoftValues UsageError ViewLabels __version__ boxes check_labels collate evaluate grid
-    imagenet_indices load load_labeler losses open_pictures pull push store_labels stream validate
+    imagenet_indices load load_labeler load_online losses open_pictures pull push store_labels stream validate
 """
 
 

@@ -11,6 +11,7 @@ from ladd_data.cli.console import AsJson, print_json
 
 if TYPE_CHECKING:
     from ladd_data.manifest import Labels
+    from ladd_data.shards.projectors import ProjectorFiles
 
 
 def labels(
@@ -20,12 +21,14 @@ def labels(
 ) -> None:
     """List the labels that a dataset has: those in its records, and its label sets.
 
-    "ladd label DIR --as NAME" adds a set, ladd.load(DIR, labels="NAME") opens the dataset with it.
+    "ladd label DIR --as NAME" adds a set, ladd.load(DIR, labels="NAME") opens the dataset with it;
+    "ladd train-projector DIR --as NAME" adds a network that makes labels, ladd.load_online(DIR, "NAME") runs it.
     """
     from ladd_data.label_writer import remove_set
     from ladd_data.shards.folder import read_metadata
     from ladd_data.shards.joined import open_label_set
     from ladd_data.shards.label_sets import list_sets
+    from ladd_data.shards.projectors import list_projectors, open_projector
 
     folder = read_metadata(directory)
     if remove is not None:
@@ -37,11 +40,16 @@ def labels(
     for name in list_sets(directory):
         files = open_label_set(folder, name).labels
         rows.append(_describe(name, files.statement.labels, sum(shard.bytes for shard in files.shards)))
+    rows += [_describe_projector(open_projector(folder, name)) for name in list_projectors(directory)]
     if json:
         print_json({"path": str(directory), "removed": remove, "labels": rows})
         return
     for row in rows:
         where = "in the records" if row["name"] == "default" else row["name"]
+        if "with_public_files" in row:
+            more = f"{row['with_public_files']:,} with its public files"
+            typer.echo(f"{where}: projector ({row['kind']}), {row['coding']}, {row['bytes']:,} bytes; {more}")
+            continue
         typer.echo(f"{where}: {row['views']} views ({row['kind']}), {row['coding']}, {row['bytes']:,} bytes")
     if not rows:
         typer.echo(f'{directory}: no labels. "ladd label" makes some.')
@@ -58,6 +66,26 @@ def _describe(name: str, stated: Labels, size: int) -> dict[str, object]:
         "coding": say_coding(stated.coding),
         "bytes": size,
         "labeler": stated.labeler.network.name if stated.labeler is not None else None,
+        "digest": stated.digest,
+    }
+
+
+def _describe_projector(files: ProjectorFiles) -> dict[str, object]:
+    from ladd_data.manifest_projector import RandomBoxes, count_online
+    from ladd_data.projector.views import spec_of
+    from ladd_data.views.geometry import say_views
+
+    stated = files.statement
+    views, projector = stated.views, stated.projector
+    drawn = isinstance(views, RandomBoxes)
+    return {
+        "name": files.name,
+        "views": count_online(views),
+        "kind": "random boxes, drawn anew each epoch" if drawn else say_views(spec_of(views)),
+        "coding": f"{projector.backbone.name}, rank {projector.adapters.rank}, head of rank {projector.head.rank}",
+        "bytes": files.bytes,
+        "with_public_files": files.bytes + stated.public_bytes,
+        "labeler": projector.backbone.name,
         "digest": stated.digest,
     }
 

@@ -30,6 +30,7 @@ from ladd_data.shards.label_sets import (
 )
 from ladd_data.shards.layout import Layout, Records, label_columns, layout_of, pick
 from ladd_data.shards.plan import ShardPlan
+from ladd_data.shards.projectors import list_projectors, open_projector
 
 _AGAIN = "Label these images: ladd label DIR --as NAME; or get the images that the set was made for."
 
@@ -127,6 +128,9 @@ def check_label_sets(folder: Folder) -> None:
     for name in list_sets(folder.path):
         if problems := open_label_set(folder, name).labels.check(verify=True):
             raise DatasetError(problems)
+    for name in list_projectors(folder.path):
+        if problems := open_projector(folder, name).check():
+            raise DatasetError(problems)
 
 
 def set_of(folder: Folder) -> str | None:
@@ -146,6 +150,11 @@ def open_label_set(folder: Folder, name: str) -> JoinedFolder:
         DatasetError: its metadata is missing or malformed, or it is of other images or classes.
     """
     known = list_sets(folder.path)
+    if name in list_projectors(folder.path):
+        raise UsageError(
+            f'{folder.path}: label set "{name}" is a projector, a network that makes labels when they are read. '
+            f'To build and run it, ask for it: ladd_data.load_online("{folder.path}", "{name}").'
+        )
     if name not in known:
         sets = nearest(name, known) if known else 'It has none: "ladd label DIR --as NAME" adds one.'
         raise UsageError(f'{folder.path}: no label set "{name}". {sets}')

@@ -12,6 +12,8 @@ from ladd_data.manifest import MANIFEST_PATH
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.joined import JoinedFolder, open_label_set
 from ladd_data.shards.label_sets import LABELS_FOLDER, STATEMENT, check_kinds, is_set_name, list_sets
+from ladd_data.shards.projectors import STATEMENT as PROJECTOR
+from ladd_data.shards.projectors import list_projectors, open_projector
 from ladd_data.types import Level
 from ladd_data.validation.records import Place, RecordCheck
 from ladd_data.validation.report import AGAIN, Findings
@@ -45,6 +47,19 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
                 _SetCheck(joined, findings).run(joined.shards, whole=True)
             except DatasetError as error:
                 findings.add(*error.problems)
+    for name in list_projectors(folder.path):
+        findings.add(*_check_projector(folder, name, level))
+
+
+def _check_projector(folder: Folder, name: str, level: Level) -> list[Problem]:
+    """Return what is wrong with a projector, whose network is not built for that."""
+    if (folder.path / LABELS_FOLDER / name).is_symlink():
+        return []  # said already
+    try:
+        files = open_projector(folder, name)
+        return files.check(values=level == "full") if level != "metadata" else []
+    except DatasetError as error:
+        return list(error.problems)
 
 
 class _SetCheck(RecordCheck):
@@ -89,7 +104,10 @@ def _check_listing(folder: Folder) -> Iterator[Problem]:
         if not is_set_name(item.name) or not item.is_dir():
             found, expected = f"{item.name!r}", "folders of label sets, by their names"
             yield Problem("LADD-090", where, found, expected, "Remove it.")
-        elif not (item / STATEMENT).is_file():
+        elif (item / PROJECTOR).is_file() and (item / STATEMENT).is_file():
+            found, expected = f"both {STATEMENT} and {PROJECTOR}", "one of them"
+            yield Problem("LADD-100", where, found, expected, "Download the label set again.")
+        elif not (item / STATEMENT).is_file() and not (item / PROJECTOR).is_file():
             found, expected = f"a folder without {STATEMENT}", "a label set"
             yield Problem("LADD-090", where, found, expected, "Remove it, or download the label set again.")
 
