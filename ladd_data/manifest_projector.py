@@ -20,13 +20,13 @@ from ladd_data.manifest import (
     Full,
     GoldenView,
     Grid,
-    ManifestPart,
     Network,
     NonNegative,
     Normalization,
     Share,
     count_views,
 )
+from ladd_data.manifest_labels import ManifestPart
 from ladd_data.recipe import Recipe
 
 STATEMENT, WEIGHTS = "projector.json", "projector.safetensors"

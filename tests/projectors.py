@@ -41,11 +41,13 @@ def make_images(count: int = 60) -> ImageSet:
 def make_plan(backbone: Path, **changes: Any) -> ProjectorPlan:
     """Return what decides a small projector."""
     choice = BackboneChoice(BACKBONE, backbone, size=SIZE, keep=bool(changes.pop("keep", False)))
-    fields = {"backbone": choice, "head": HeadChoice(), "adapters": Adapters(rank=4, alpha=4), "training": TRAINING}
-    return ProjectorPlan(**fields | changes)
+    fields: dict[str, Any] = {"head": HeadChoice(), "adapters": Adapters(rank=4, alpha=4), "training": TRAINING}
+    return ProjectorPlan(choice, **fields | changes)
 
 
-def make_projector(folder: Path, backbone: Path, labeler: Path, name: str = "hello", **changes: Any) -> TrainedProjector:
+def make_projector(
+    folder: Path, backbone: Path, labeler: Path, name: str = "hello", **changes: Any
+) -> TrainedProjector:
     """Train a small projector into a dataset."""
     plan = make_plan(backbone, **{key: changes.pop(key) for key in list(changes) if key in _OF_PLAN})
     teachers = [ladd.load_labeler(labeler)]

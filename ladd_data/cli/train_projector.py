@@ -14,7 +14,6 @@ from ladd_data.errors import UsageError
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
     from ladd_data.manifest_projector import OnlineViews
-    from ladd_data.projector.plan import ProjectorPlan
     from ladd_data.sources import ImageSet
 
 BACKBONE_HELP = "The public network below: timm:NAME, by default CLIP's RN50."
@@ -35,7 +34,9 @@ def train_projector(
     keep_backbone: Annotated[bool, typer.Option("--keep-backbone", help="Store its weights in the set, too.")] = False,
     size: Annotated[int | None, typer.Option(min=1, help="Side of its input; else that of its weights.")] = None,
     rank: Annotated[int, typer.Option(min=1, help="Of the adapters beside its layers.")] = 8,
-    alpha: Annotated[float | None, typer.Option(help="Adapters weigh alpha / rank; alpha is the rank if left out.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Adapters weigh alpha / rank; alpha is the rank if left out.")
+    ] = None,
     head_rank: Annotated[int, typer.Option(min=1, help="Of the head; HeLlO: 64 of 100 classes, 128 of 1000.")] = 64,
     head: Annotated[str, typer.Option(help="How it begins: prototypes, text or zeros.")] = "prototypes",
     text: Annotated[Path | None, typer.Option(help="For --head text: safetensors, [classes, features].")] = None,
@@ -124,9 +125,8 @@ def _report(directory: Path, name: str, statement: dict[str, object], as_json: b
     if as_json:
         print_json({"statement": statement, "bytes": size.as_dict()})
         return
-    typer.echo(
-        f"wrote label set {name}: {size.stored:,} bytes; {size.stored + size.public:,} with the public files that it needs"
-    )
+    public = f"{size.stored + size.public:,} with the public files that it needs"
+    typer.echo(f"wrote label set {name}: {size.stored:,} bytes; {public}")
 
 
 def _say_nothing(message: str) -> None:

@@ -56,13 +56,13 @@ def adapt(network: nn.Module, wanted: Adapters) -> list[str]:
     layers = {name: layer for name, layer in network.named_modules() if _can_be_adapted(layer)}
     for name, layer in layers.items():
         parent, _, last = name.rpartition(".")
-        setattr(network.get_submodule(parent), last, Adapted(layer, wanted))  # type: ignore[arg-type]
+        setattr(network.get_submodule(parent), last, Adapted(layer, wanted))
     return list(layers)
 
 
 def adapter_tensors(network: nn.Module, layers: list[str]) -> dict[str, Tensor]:
     """Return the adapters' weights by their names in the file; of the network itself, not copies."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name in layers:
         adapted = network.get_submodule(name)
         tensors[f"{ADAPTER}{name}.lora_A.weight"] = adapted.get_parameter("lora_A.weight")

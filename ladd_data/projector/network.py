@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ladd_data.errors import LabelError, UsageError
-from ladd_data.manifest import Affine
+from ladd_data.manifest import Affine, Network
 from ladd_data.manifest_projector import Head, Projector
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.models.elsewhere import build_from_timm
-from ladd_data.manifest import Network
 from ladd_data.projector.adapters import adapt, adapter_tensors, copy_tensors
 from ladd_data.views.device import apply_affine
 
@@ -53,10 +52,10 @@ class ProjectorNetwork(nn.Module):
 
     def label(self, pixels: Tensor) -> Tensor:
         """Return the logits of views, float32 [batch, views, classes], of [batch, views, channels, height, width]."""
-        flat = pixels.flatten(0, 1)
+        flat = pixels.flatten(0, 1)  # [batch * views, channels, height, width]
         with torch.no_grad(), full_float32(), torch.autocast(pixels.device.type, enabled=False):
-            parts = [self(part) for part in flat.split(VIEWS_AT_ONCE)]
-        return torch.cat(parts).unflatten(0, pixels.shape[:2])
+            parts = [self(part) for part in torch.split(flat, VIEWS_AT_ONCE)]
+        return torch.cat(parts).reshape(*pixels.shape[:2], -1)
 
     def train(self, mode: bool = True) -> ProjectorNetwork:
         """Change nothing: batch statistics stay those of the backbone, and nothing is dropped."""
@@ -172,7 +171,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
         said = " ".join(str(error).split())[:200]
-        raise LabelError(f"{path}: not a readable safetensors file ({said}). Others, pickles too, are not opened.") from error
+        raise LabelError(
+            f"{path}: not a readable safetensors file ({said}). Others, pickles too, are not opened."
+        ) from error
 
 
 def load_weights(network: ProjectorNetwork, path: Path) -> None:
@@ -183,7 +184,7 @@ def load_weights(network: ProjectorNetwork, path: Path) -> None:
     """
     found, own = read_tensors(path), network.stored_tensors()
     for name in sorted(found.keys() | own.keys()):
-        has, needs = (list(side[name].shape) if name in side else "absent" for side in (found, own))
+        has, needs = (_shape_of(side.get(name)) for side in (found, own))
         if has != needs:
             raise LabelError(f"{path}: {name}: found {has}; expected {needs}, of {network.spec.backbone.name}.")
     _refuse_infinite(found, path)
@@ -227,6 +228,10 @@ def _classifier_of(network: nn.Module) -> tuple[str, ...]:
     """Return the names of a network's last layer, as timm says them."""
     stated = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
     return (stated,) if isinstance(stated, str) else tuple(stated)
+
+
+def _shape_of(values: Tensor | None) -> str:
+    return "absent" if values is None else str(list(values.shape))
 
 
 def _refuse_infinite(weights: Mapping[str, Tensor], path: Path) -> None:

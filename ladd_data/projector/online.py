@@ -261,6 +261,7 @@ def _key(seed: int, slots: Slots) -> tuple[int, int, int]:
 def _join(manifest: Manifest, stated: ProjectorSet, views: ViewSpec) -> Manifest:
     """Return the manifest that the dataset would have if these labels stood in its records."""
     exact = Certificate(mean_tv=0, max_tv=0, mean_kl=0, max_kl=0, top1_agreement=1)
-    fields = {"coding": CODING, "certificate": exact, "labeler": None, "golden": stated.golden}
-    labels = Labels(views=views, digest=stated.digest, **fields)
+    labels = Labels(
+        views=views, coding=CODING, certificate=exact, labeler=None, golden=stated.golden, digest=stated.digest
+    )
     return manifest.model_copy(update={"labels": labels, "recipe": stated.recipe, "digest": stated.digest})

@@ -1,4 +1,4 @@
-"""What is decided before a projector is trained: backbone, ranks, head, teachers; and the network, before its first step."""
+"""What is decided before a projector is trained, backbone, ranks, head, teachers; and the network it begins as."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from ladd_data.manifest_projector import (
     OnlineViews,
     Projector,
     ProjectorTraining,
-    PublicFile,
     RandomBoxes,
     Teacher,
 )
@@ -211,7 +210,7 @@ def _make_prototypes(network: nn.Module, spec: Backbone, images: ImageSet, class
     """Return the mean features of each class, less those of all, scaled to length 1, float32 [classes, features]."""
     sums, counts = torch.zeros(classes, spec.features), torch.zeros(classes)
     labels = torch.from_numpy(images.labels)
-    for rows in torch.arange(len(labels)).split(256):
+    for rows in torch.split(torch.arange(len(labels)), 256):
         with torch.no_grad():
             pixels = torch.from_numpy(images.images[rows.numpy()])
             features = features_of(network, pixels, natural_affine(spec.normalization), spec.size)

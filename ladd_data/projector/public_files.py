@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ladd_data.errors import LabelError, UsageError
 from ladd_data.files import sha256_file
-from ladd_data.remote import hub_errors, quietly
 from ladd_data.manifest_projector import PublicFile
+from ladd_data.remote import hub_errors, quietly
 
 
 def find_public(stated: PublicFile, given: Path | None, kept: Path, option: str, what: str) -> Path:
@@ -76,5 +76,3 @@ def _checked(path: Path, stated: PublicFile, name: str, advice: str) -> Path:
         expected = f"{stated.bytes:,} bytes of SHA-256 {stated.sha256}"
         raise LabelError(f"{name}: {found}; expected {expected}. {advice}")
     return path
-
-

@@ -1,7 +1,7 @@
 """Train a projector: what one or several labelers say of crops of real pictures, learned by adapters and head.
 
-Source: HeLlO, Sec. "LoRA-like low-rank knowledge transfer" and supplement, Table 2: MSE to the teachers' logits + 0.1 CE
-with the hard class, AdamW 5e-4, batch 256, 20 epochs. Of several teachers, the mean of their logits is learned.
+Source: HeLlO, supplement, A.4 and Table 2: MSE to the teachers' logits + 0.1 CE with the hard class, AdamW 5e-4, batch
+256, 20 epochs. It does not say how several weak teachers are joined; the mean of their logits is learned here.
 """
 
 from __future__ import annotations
@@ -112,7 +112,12 @@ def train_projector(
         made = Made(plan.views, recipe or default_recipe(), stated, run.record())
         files = {"backbone": begun.backbone, "head": begun.head, "overwrite": overwrite}
         statement = write_projector(
-            dataset, name, network, made, after=lambda: state.unlink(missing_ok=True), **files  # type: ignore[arg-type]
+            dataset,
+            name,
+            network,
+            made,
+            after=lambda: state.unlink(missing_ok=True),
+            **files,  # type: ignore[arg-type]
         )
         return TrainedProjector(statement, network)
     finally:
@@ -167,7 +172,9 @@ class _Run:
                 f"{path}: an earlier run did not finish. Go on with --resume, or --overwrite what it left."
             )
         state = parse_state(path, path.read_bytes(), self.settings)
-        copy_tensors({n.removeprefix("own."): v for n, v in state.tensors.items() if n.startswith("own.")}, self.tensors)
+        copy_tensors(
+            {n.removeprefix("own."): v for n, v in state.tensors.items() if n.startswith("own.")}, self.tensors
+        )
         for name, parameter in self.tensors.items():
             kept = {moment: state.tensors[f"{moment}.{name}"] for moment in _MOMENTS}
             self.optimizer.state[parameter] = {n: v if n == "step" else v.to(self.device) for n, v in kept.items()}
@@ -229,7 +236,7 @@ class _Run:
         images, labels = self.held_out.images, torch.from_numpy(self.held_out.labels)
         right = 0
         with torch.no_grad():
-            for rows in torch.arange(len(labels)).split(256):
+            for rows in torch.split(torch.arange(len(labels)), 256):
                 pixels = torch.from_numpy(images[rows.numpy()]).to(self.device)
                 found = self.network(pixels, self.affine).argmax(1).cpu()
                 right += int((found == labels[rows]).sum())

@@ -55,11 +55,12 @@ class Cutting:
         device = images.device
         if device not in self._makers:
             self._makers[device] = ViewMaker(spec_of(self._views), *self._size, device)
-        given: dict[str, Tensor] = {}
-        if isinstance(self._views, RandomBoxes):
-            drawn = draw_boxes(self._views, self._size, rows, seed, epoch)
-            given = {name: values.to(device) for name, values in drawn.items()}
-        return self._makers[device](images, numbers, **given)
+        maker = self._makers[device]
+        if not isinstance(self._views, RandomBoxes):
+            return maker(images, numbers)
+        drawn = draw_boxes(self._views, self._size, rows, seed, epoch)
+        given = {name: values.to(device) for name, values in drawn.items()}
+        return maker(images, numbers, view_box=given["view_box"], view_flip=given.get("view_flip"))
 
 
 class OnlineCutter:

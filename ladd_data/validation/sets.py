@@ -9,10 +9,10 @@ from ladd_data.card.header import CARD_PATH, read_card_header
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.files import MAX_JSON_BYTES, read_limited
 from ladd_data.manifest import MANIFEST_PATH
+from ladd_data.manifest_projector import STATEMENT as PROJECTOR
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.joined import JoinedFolder, open_label_set
 from ladd_data.shards.label_sets import LABELS_FOLDER, STATEMENT, check_kinds, is_set_name, list_sets
-from ladd_data.shards.projectors import STATEMENT as PROJECTOR
 from ladd_data.shards.projectors import list_projectors, open_projector
 from ladd_data.types import Level
 from ladd_data.validation.records import Place, RecordCheck
