@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -14,6 +15,7 @@ from ladd_data.errors import UsageError
 if TYPE_CHECKING:
     from ladd_data.dataset import Dataset
     from ladd_data.manifest_projector import OnlineViews
+    from ladd_data.projector.plan import ProjectorPlan
     from ladd_data.sources import ImageSet
 
 BACKBONE_HELP = "The public network below: timm:NAME, by default CLIP's RN50."
@@ -60,11 +62,8 @@ def train_projector(
 
     Its labels are made when they are read: ladd.load_online(DIR, "NAME"), or ladd train DIR --labels NAME.
     """
-    from ladd_data.dataset import load
-    from ladd_data.labeling.labeler import load_labeler
     from ladd_data.manifest_projector import Adapters, ProjectorTraining
     from ladd_data.projector.plan import BackboneChoice, HeadChoice, ProjectorPlan
-    from ladd_data.projector.training import train_projector as run
 
     if overwrite and resume:
         raise UsageError("--resume goes on with a run, --overwrite starts it anew: give one of them.")
@@ -91,26 +90,51 @@ def train_projector(
         _parse_views(views),
         cast(Literal["float32"], kind),
     )
-    dataset, place = load(directory), choose_device(device)
-    images, held_out = _load(data, dataset), _load(val, dataset) if val is not None else None
-    say = typer.echo if not json else _say_nothing
-    with progress_bar("training") as on_batch:
-        trained = run(
-            dataset,
-            name,
-            plan,
-            [load_labeler(path) for path in teacher],
-            images,
-            held_out,
-            device=place,
-            overwrite=overwrite,
-            resume=resume,
-            on_epoch=lambda epoch, loss, share: say(
-                f"epoch {epoch:3d}/{epochs}  loss {loss:.4f}  held-out accuracy {share:.2%}"
-            ),
-            on_batch=on_batch,
-        )
-    _report(directory, name, trained.statement.model_dump(mode="json"), json)
+    job = _Job(directory, name, plan, teacher, data, val, device, overwrite, resume, json)
+    job.run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What was asked for."""
+
+    directory: Path
+    name: str
+    plan: ProjectorPlan
+    teachers: list[Path]
+    data: str
+    val: str | None
+    device: str
+    overwrite: bool
+    resume: bool
+    json: bool
+
+    def run(self) -> None:
+        """Train, and say what came of it."""
+        from ladd_data.dataset import load
+        from ladd_data.labeling.labeler import load_labeler
+        from ladd_data.projector.training import train_projector as run
+
+        dataset, place = load(self.directory), choose_device(self.device)
+        images = _load(self.data, dataset)
+        epochs, say = self.plan.training.epochs, _say_nothing if self.json else typer.echo
+        with progress_bar("training") as on_batch:
+            trained = run(
+                dataset,
+                self.name,
+                self.plan,
+                [load_labeler(path) for path in self.teachers],
+                images,
+                _load(self.val, dataset) if self.val is not None else None,
+                device=place,
+                overwrite=self.overwrite,
+                resume=self.resume,
+                on_epoch=lambda epoch, loss, share: say(
+                    f"epoch {epoch:3d}/{epochs}  loss {loss:.4f}  held-out accuracy {share:.2%}"
+                ),
+                on_batch=on_batch,
+            )
+        _report(self.directory, self.name, trained.statement.model_dump(mode="json"), self.json)
 
 
 _DTYPES = ("float32", "float16")

@@ -33,7 +33,10 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
         sound: whether the dataset's own shards are; what a set's values are is compared with them.
     """
     findings.add(*check_kinds(folder.path), *_check_listing(folder), *_check_configs(folder))
-    for name in [name for name in list_sets(folder.path) if not (folder.path / LABELS_FOLDER / name).is_symlink()]:
+    projectors = list_projectors(folder.path)
+    for name in [name for name in list_sets(folder.path) if name not in projectors]:
+        if (folder.path / LABELS_FOLDER / name).is_symlink():
+            continue
         try:
             joined = open_label_set(folder, name)
         except DatasetError as error:
@@ -47,7 +50,7 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
                 _SetCheck(joined, findings).run(joined.shards, whole=True)
             except DatasetError as error:
                 findings.add(*error.problems)
-    for name in list_projectors(folder.path):
+    for name in projectors:
         findings.add(*_check_projector(folder, name, level))
 
 
@@ -104,9 +107,6 @@ def _check_listing(folder: Folder) -> Iterator[Problem]:
         if not is_set_name(item.name) or not item.is_dir():
             found, expected = f"{item.name!r}", "folders of label sets, by their names"
             yield Problem("LADD-090", where, found, expected, "Remove it.")
-        elif (item / PROJECTOR).is_file() and (item / STATEMENT).is_file():
-            found, expected = f"both {STATEMENT} and {PROJECTOR}", "one of them"
-            yield Problem("LADD-100", where, found, expected, "Download the label set again.")
         elif not (item / STATEMENT).is_file() and not (item / PROJECTOR).is_file():
             found, expected = f"a folder without {STATEMENT}", "a label set"
             yield Problem("LADD-090", where, found, expected, "Remove it, or download the label set again.")

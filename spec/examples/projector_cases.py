@@ -215,10 +215,17 @@ INVALID = [
     ),
     wrong(
         "weights-pickled",
-        "Weights that are no safetensors file.",
+        "Weights that are a pickle: read as safetensors, a header of 700 MB.",
+        "LADD-080",
+        WEIGHTS,
+        put(lambda t: None, content=lambda data: b"\x80\x04N." + bytes([7] * 8)),
+    ),
+    wrong(
+        "weights-cut-short",
+        "Weights without their last number.",
         "LADD-103",
         WEIGHTS,
-        put(lambda t: None, content=lambda data: b"\x80\x04N." + bytes(8)),
+        put(lambda t: None, content=lambda data: data[:-4]),
     ),
     wrong("tensor-missing", "An adapter without its other half.", "LADD-103", WEIGHTS, put(lambda t: t.pop(LONELY))),
     wrong(
