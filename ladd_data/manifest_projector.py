@@ -132,6 +132,7 @@ class ProjectorTraining(ManifestPart):
     batch_size: Annotated[int, Field(ge=1)] = 256
     hard_weight: NonNegative = Field(default=0.1, description="Of the cross-entropy beside the mean squared error.")
     least: Annotated[float, Field(gt=0, le=1)] = Field(default=0.5, description="Smallest side of the crops.")
+    flip: bool = Field(default=True, description="Whether half of the crops are mirrored.")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 

@@ -52,6 +52,7 @@ def train_projector(
     batch_size: Annotated[int, typer.Option(min=1)] = 256,
     hard_weight: Annotated[float, typer.Option(min=0, help="Of cross-entropy beside the squared error.")] = 0.1,
     least: Annotated[float, typer.Option(min=0.01, max=1, help="Smallest side of the crops learned on.")] = 0.5,
+    flip: Annotated[bool, typer.Option(help="Mirror half of the crops learned on, and of random views.")] = True,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, if there is one.")] = False,
     device: Device = "auto",
@@ -85,9 +86,10 @@ def train_projector(
             batch_size=batch_size,
             hard_weight=hard_weight,
             least=least,
+            flip=flip,
             seed=seed,
         ),
-        _parse_views(views),
+        _parse_views(views, least, flip),
         cast(Literal["float32"], kind),
     )
     job = _Job(directory, name, plan, teacher, data, val, device, overwrite, resume, json)
@@ -163,13 +165,13 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _parse_views(text: str) -> OnlineViews:
+def _parse_views(text: str, least: float, flip: bool) -> OnlineViews:
     from ladd_data.manifest import Full
     from ladd_data.manifest_projector import RandomBoxes
     from ladd_data.views.geometry import grid
 
     if text in ("random", "full"):
-        return RandomBoxes() if text == "random" else Full()
+        return RandomBoxes(least=least, flip=flip) if text == "random" else Full()
     n, colon, ratio = text.partition(":")
     if not colon or not n.isdecimal():
         raise UsageError(f"--views {text}: expected random, full, or a grid such as 5:5/8.")

@@ -153,7 +153,7 @@ class _Run:
         self.tensors = self.network.stored_tensors()
         self.optimizer = torch.optim.AdamW(self.tensors.values(), settings.lr, weight_decay=settings.weight_decay)
         self.affine = natural_affine(self.network.spec.backbone.normalization)
-        self.cut = Cutting(RandomBoxes(least=settings.least), *images.images.shape[2:])
+        self.cut = Cutting(RandomBoxes(least=settings.least, flip=settings.flip), *images.images.shape[2:])
         self.digest, self.history = images.digest(), list[float]()
         self.settings = self._settings(teachers, begun)
         self.began = time.perf_counter()
