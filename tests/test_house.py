@@ -23,7 +23,7 @@ FLOORS = [
     {"types"},
     {"files", "recipe", "processes", "joined_files"},
     {"manifest_labels", "png", "jpeg", "team"},
-    {"manifest"},
+    {"manifest", "picture_heads"},
     {"manifest_projector"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},

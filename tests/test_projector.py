@@ -206,6 +206,19 @@ def test_students_train_on_labels_made_on_the_fly(
     assert results.seeds[0].steps == 2
 
 
+def test_what_would_build_networks_elsewhere_is_refused(trained: tuple[Path, TrainedProjector], backbone: Path) -> None:
+    data = ladd.load_online(trained[0], "hello", backbone=backbone)
+
+    for send, match in (
+        (lambda: pickle.dumps(data), "call load_online there"),
+        (lambda: data.to_torch(), "come from the loader"),
+        (lambda: data.to_datasets(), "come from the loader"),
+        (lambda: data.views(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)), "drawn anew each epoch"),
+    ):
+        with pytest.raises(ladd.UsageError, match=match):
+            send()
+
+
 def test_no_network_is_built_unless_asked_for(
     trained: tuple[Path, TrainedProjector], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from ladd_data.manifest_projector import Head, Projector
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.models.elsewhere import build_from_timm
 from ladd_data.projector.adapters import adapt, adapter_tensors, copy_tensors
+from ladd_data.shards.projectors import read_shapes
 from ladd_data.views.device import apply_affine
 
 EXTRA = 'timm is not installed: run "pip install ladd-data[projector]".'
@@ -75,12 +76,12 @@ class ProjectorNetwork(nn.Module):
 
 
 class _Head(nn.Module):
-    base: Tensor
+    base: Tensor | None
 
     def __init__(self, spec: Head, features: int, classes: int, base: Tensor | None) -> None:
         super().__init__()
         self.spec = spec
-        self.register_buffer("base", torch.zeros(classes, features) if base is None else base.to(torch.float32))
+        self.register_buffer("base", None if base is None else base.to(torch.float32))
         self.first, self.second = nn.Linear(features, spec.rank, bias=False), nn.Linear(spec.rank, classes)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
@@ -88,7 +89,9 @@ class _Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if self.spec.unit_features:
             features = functional.normalize(features, dim=-1)
-        logits: Tensor = functional.linear(features, self.base) + self.second(self.first(features))
+        logits: Tensor = self.second(self.first(features))
+        if self.base is not None:
+            logits = functional.linear(features, self.base) + logits
         return logits / self.spec.temperature
 
     def stored_tensors(self) -> dict[str, Tensor]:
@@ -131,8 +134,8 @@ def load_backbone(network: nn.Module, path: Path) -> None:
     unknown = [name for name in weights if name not in wanted and not name.startswith(spare or ("\0",))]
     missing = [name for name in wanted if name not in weights and not name.endswith("num_batches_tracked")]
     if unknown or missing:
-        found = f"has {unknown[0]}, which it does not" if unknown else f"lacks {missing[0]}"
-        raise LabelError(f"{path}: weights of another network than the backbone: it {found}.")
+        what = f"has {unknown[0]}, which the backbone does not" if unknown else f"lacks the backbone's {missing[0]}"
+        raise LabelError(f"{path}: weights of another network than the backbone: the file {what}.")
     for name, values in weights.items():
         if name in wanted and values.shape != wanted[name].shape:
             found, expected = list(values.shape), list(wanted[name].shape)
@@ -183,12 +186,22 @@ def load_weights(network: ProjectorNetwork, path: Path) -> None:
         LabelError: the file is not of this network.
     """
     found, own = read_tensors(path), network.stored_tensors()
-    for name in sorted(found.keys() | own.keys()):
-        has, needs = (_shape_of(side.get(name)) for side in (found, own))
-        if has != needs:
-            raise LabelError(f"{path}: {name}: found {has}; expected {needs}, of {network.spec.backbone.name}.")
+    _compare(path, {name: tuple(values.shape) for name, values in found.items()}, network)
     _refuse_infinite(found, path)
     copy_tensors(found, own)
+
+
+def check_shapes(spec: Projector, classes: int, path: Path) -> None:
+    """Refuse a file that is not of the network which a projector describes, before memory is taken for that.
+
+    Raises:
+        LabelError: tensors are missing, of layers that there are not, or of other shapes.
+        UsageError: timm is not installed, or has no such network.
+    """
+    public = spec.backbone
+    with torch.device("meta"):
+        network = ProjectorNetwork(spec, build_backbone(public.name, public.outputs, public.size), None, classes)
+    _compare(path, {name: shape for name, (_, shape) in read_shapes(path).items()}, network)
 
 
 def sketch_backbone(name: str, outputs: int, size: int) -> tuple[int, int]:
@@ -230,8 +243,12 @@ def _classifier_of(network: nn.Module) -> tuple[str, ...]:
     return (stated,) if isinstance(stated, str) else tuple(stated)
 
 
-def _shape_of(values: Tensor | None) -> str:
-    return "absent" if values is None else str(list(values.shape))
+def _compare(path: Path, found: Mapping[str, tuple[int, ...]], network: ProjectorNetwork) -> None:
+    wanted = {name: tuple(values.shape) for name, values in network.stored_tensors().items()}
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            has, needs = ("absent" if name not in side else str(list(side[name])) for side in (found, wanted))
+            raise LabelError(f"{path}: {name}: found {has}; expected {needs}, of {network.spec.backbone.name}.")
 
 
 def _refuse_infinite(weights: Mapping[str, Tensor], path: Path) -> None:

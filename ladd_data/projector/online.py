@@ -22,7 +22,14 @@ from ladd_data.loaders.schedule import Last, Slots
 from ladd_data.manifest import Certificate, Coding, Labels, Manifest, ViewSpec, count_views
 from ladd_data.manifest_projector import BACKBONE_FILE, HEAD_FILE, WEIGHTS, OnlineViews, ProjectorSet, RandomBoxes
 from ladd_data.projector.loader import OnlineLoader
-from ladd_data.projector.network import ProjectorNetwork, build_backbone, load_backbone, load_head, load_weights
+from ladd_data.projector.network import (
+    ProjectorNetwork,
+    build_backbone,
+    check_shapes,
+    load_backbone,
+    load_head,
+    load_weights,
+)
 from ladd_data.projector.public_files import find_public
 from ladd_data.projector.views import Cutting, OnlineCutter, spec_of
 from ladd_data.remote import find_folder
@@ -92,6 +99,7 @@ def open_network(
     """Return a projector's network, on the CPU, whose own files have been checked; errors as of `load_online`."""
     stated = files.statement.projector
     public = stated.backbone
+    check_shapes(stated, files.statement.width, files.path / WEIGHTS)
     network = build_backbone(public.name, public.outputs, public.size)
     given, kept = Path(backbone) if backbone is not None else None, files.path / BACKBONE_FILE
     option = "backbone=PATH, or --backbone-weights PATH"
@@ -214,6 +222,14 @@ class OnlineDataset(Dataset):
             UsageError: always.
         """
         raise UsageError("labels made on the fly come from the loader: dataset.loader(...), not to_datasets.")
+
+    def __reduce__(self) -> str:
+        """Refuse: a network is built where it is asked for, not where a pickle is opened.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError("labels made on the fly cannot be sent to another process: call load_online there.")
 
     def check_golden(self, device: torch.device | str = "cpu") -> None:
         """Compare the network with the labels that it gave when it was made, on the golden images.

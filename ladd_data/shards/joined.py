@@ -153,7 +153,7 @@ def open_label_set(folder: Folder, name: str) -> JoinedFolder:
     if name in list_projectors(folder.path):
         raise UsageError(
             f'{folder.path}: label set "{name}" is a projector, a network that makes labels when they are read. '
-            f'To build and run it, ask for it: ladd_data.load_online("{folder.path}", "{name}").'
+            f'To build and run it: ladd_data.load_online("{folder.path}", "{name}"), or "ladd train --labels {name}".'
         )
     if name not in known:
         sets = nearest(name, known) if known else 'It has none: "ladd label DIR --as NAME" adds one.'
