@@ -51,8 +51,16 @@ def two(folder: Path) -> None:
 
 def off_the_card(folder: Path) -> None:
     """Offer the set no more."""
-    _, configs = (folder / CARD).read_text(encoding="utf-8").split("- config_name: extra")
-    swap(CARD, "- config_name: extra" + configs.split("dataset_info:")[0], "")(folder)
+    start = "- config_name: extra"
+    _, configs, infos = (folder / CARD).read_text(encoding="utf-8").split(start)
+    swap(CARD, start + configs.split("dataset_info:")[0], "")(folder)
+    swap(CARD, start + infos.split("ladd:")[0], "")(folder)
+
+
+def misstate_columns(folder: Path) -> None:
+    """Say on the card that the set's ids, the last that it speaks of, are numbers."""
+    before, _, after = (folder / CARD).read_text(encoding="utf-8").rpartition("dtype: string")
+    (folder / CARD).write_text(f"{before}dtype: int64{after}", encoding="utf-8")
 
 
 def leave_leftovers(folder: Path) -> None:
@@ -338,6 +346,12 @@ INVALID = [
         "A config that leads to other files than the set's.",
         ("LADD-097", at(CARD)),
         after=extra(swap(CARD, "path: labels/extra/train-*", "path: labels/*/train-*")),
+    ),
+    wrong(
+        "columns-misstated",
+        "A card that states a set's column as of another type.",
+        ("LADD-097", at(CARD)),
+        after=extra(misstate_columns),
     ),
     wrong(
         "link",
