@@ -150,10 +150,7 @@ def test_a_compiled_network_trains_the_same_in_few_shapes(labelled: Path, monkey
     expected = train_students(dataset, NETWORK, recipe(), real_images(dataset), 2).seeds
     assert [one.loss for one in found] == pytest.approx([one.loss for one in expected], rel=1e-4)
     assert [one.accuracy for one in found] == [one.accuracy for one in expected]
-    assert len(dataset) == 6 and shapes == {
-        4,
-        20,
-    }  # the last batch has two images: it is filled up, and they are masked
+    assert len(dataset) == 6 and shapes == {4, 20}  # a last batch of two is filled up, and the repeats are masked
 
 
 def test_what_cannot_be_compiled_is_refused_in_words(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

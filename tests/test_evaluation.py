@@ -342,6 +342,20 @@ def test_the_command_evaluates_and_two_ranks_give_the_bytes_of_one(
     assert "what adds" in alone.stdout
 
 
+def test_the_command_computes_as_it_is_told_and_says_so(labelled: Path, tmp_path: Path, trained: list[str]) -> None:
+    np.savez(tmp_path / "val.npz", images=VAL.images, labels=VAL.labels, classes=np.array(CLASSES.names))
+    call = ["evaluate", labelled, "--val", tmp_path / "val.npz", "-o", tmp_path / "out", "--protocol", "convnet-d3"]
+    call += ["--seeds", 1, "--recipe", "ladd", "--bf16", "--channels-last", "--compile", "--device", "cpu"]
+
+    result = CliRunner().invoke(app, [str(part) for part in call])
+
+    assert result.exit_code == 0, result.output
+    (training,) = json.loads((tmp_path / "out" / "results.json").read_text())["trainings"].values()
+    assert training["options"]["precision"] == "bf16"
+    assert training["options"]["channels_last"] and training["options"]["compiled"]
+    assert training["passes"].startswith("the full images; 25 views of each, ")
+
+
 def test_the_command_says_what_is_wrong_on_one_line(labelled: Path, tmp_path: Path) -> None:
     call = ["evaluate", str(labelled), "--val", "nowhere", "-o", str(tmp_path / "out")]
 

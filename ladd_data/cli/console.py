@@ -28,6 +28,12 @@ LabelSetName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is at the target.")]
 
+Bf16 = Annotated[bool, typer.Option("--bf16", help="Run the network under autocast to bfloat16.")]
+ChannelsLast = Annotated[bool, typer.Option("--channels-last", help="Compute in memory format NHWC.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")]
+CudaGraphs = Annotated[bool, typer.Option("--cuda-graphs", help="Compile, and replay CUDA graphs.")]
+"""How students are computed: see deploy/options.py."""
+
 
 def print_json(document: Any) -> None:
     """Print one JSON document on stdout."""

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, one_voice, print_json, progress_bar
+from ladd_data.cli.console import (
+    AsJson,
+    Bf16,
+    ChannelsLast,
+    Compiled,
+    CudaGraphs,
+    Device,
+    Overwrite,
+    Source,
+    choose_device,
+    one_voice,
+    print_json,
+    progress_bar,
+)
 from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +58,10 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="Of each student, on a CPU.")] = None,
     data_root: Annotated[Path, typer.Option(help="Folder of torchvision's datasets.")] = Path("data"),
     download: Annotated[bool, typer.Option("--download", help="Let torchvision fetch them.")] = False,
+    bf16: Bf16 = False,
+    channels_last: ChannelsLast = False,
+    compiled: Compiled = False,
+    cuda_graphs: CudaGraphs = False,
     device: Device = "auto",
     overwrite: Overwrite = False,
     json: AsJson = False,
@@ -54,6 +71,7 @@ def evaluate(
     Finished students are kept: the same command goes on where it stopped. Under torchrun all ranks share the students.
     """
     from ladd_data.dataset import load
+    from ladd_data.deploy.options import Options
     from ladd_data.evaluation.evaluate import evaluate as run
     from ladd_data.evaluation.plan import EvaluationPlan
     from ladd_data.sources import Reading
@@ -63,6 +81,8 @@ def evaluate(
         if download and ranks.count > 1:
             raise UsageError("--download: not by several processes at once. Fetch the data first, without torchrun.")
         dataset = load(directory)
+        precision: Literal["float32", "bf16"] = "bf16" if bf16 else "float32"
+        how = {"channels_last": channels_last, "compiled": compiled, "cuda_graphs": cuda_graphs}
         plan = EvaluationPlan(
             _recipe(dataset, recipe, settings or [], epochs),
             protocol,
@@ -71,6 +91,7 @@ def evaluate(
             controls,
             width,
             threads,
+            Options(precision=precision, **how),
         )
         with progress_bar("evaluating") as bar:
             evaluation = run(

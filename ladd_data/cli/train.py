@@ -11,6 +11,10 @@ import typer
 from ladd_data.cli.console import (
     SOURCE_HELP,
     AsJson,
+    Bf16,
+    ChannelsLast,
+    Compiled,
+    CudaGraphs,
     Device,
     LabelSetName,
     Overwrite,
@@ -69,10 +73,10 @@ def train(
     views_per_step: Annotated[
         int | None, typer.Option(min=1, help="Views of an image per step, drawn anew each step; all by default.")
     ] = None,
-    bf16: Annotated[bool, typer.Option("--bf16", help="Run the network under autocast to bfloat16.")] = False,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Compute in memory format NHWC.")] = False,
-    compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
-    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Compile, and replay CUDA graphs.")] = False,
+    bf16: Bf16 = False,
+    channels_last: ChannelsLast = False,
+    compiled: Compiled = False,
+    cuda_graphs: CudaGraphs = False,
     ranks_per_student: Annotated[
         int, typer.Option(min=1, help="Processes of torchrun that share each student's steps; else they share seeds.")
     ] = 1,
