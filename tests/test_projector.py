@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,61 @@ def test_a_backbone_from_the_hub_is_named_by_commit_and_compared_with_its_digest
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: backbone.with_name("changed.safetensors"))
     with pytest.raises(ladd.LabelError, match=r"backbone.safetensors of timm/test: another SHA-256"):
         ladd.load_online(copy, "hello")
+
+
+def test_without_a_file_timms_published_weights_are_downloaded_and_named(
+    unlabelled: Path, backbone: Path, labeler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "snapshots" / ("0123456789" * 4) / "model.safetensors"
+    snapshot.parent.mkdir(parents=True)
+    shutil.copyfile(backbone, snapshot)
+    shutil.copytree(unlabelled, tmp_path / "data")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(snapshot))
+    plan = make_plan(backbone, training=replace_epochs(1))
+    plan = replace(plan, backbone=replace(plan.backbone, weights=None))
+    data, teachers = ladd.load(tmp_path / "data"), [ladd.load_labeler(labeler)]
+
+    made = train_projector(data, "hello", plan, teachers, make_images())
+
+    stated = made.statement.projector.backbone.weights
+    assert (stated.reference, stated.revision) == ("timm/test_byobnet.r160_in1k", "0123456789" * 4)
+    assert (stated.file, stated.kept) == ("model.safetensors", False)
+    ladd.load_online(tmp_path / "data", "hello")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--backbone", "resnet18"], 'backbone "resnet18": expected one of timm'),
+        (["--backbone", "timm:resnet18x"], 'timm has no network "resnet18x"'),
+        (["--backbone-reference", "timm/x", "--backbone-revision", "main"], "a commit of 40 hexadecimal digits"),
+        (["--backbone-reference", "timm/x"], "--backbone-reference and --backbone-revision go together"),
+        (["--lr", "nan"], "--lr, --temperature and --alpha: expected a number above 0"),
+        (["--head", "text"], "--text goes with --head text"),
+        (["--head", "what"], "--head what: expected prototypes, text, zeros"),
+        (["--views", "5"], "--views 5: expected random, full, or a grid"),
+        (["--resume", "--overwrite"], "give one of them"),
+        (["--as", "../out"], r'label set "\.\./out": expected 1 to 64 letters'),
+    ],
+)
+def test_calls_that_make_no_sense_end_with_a_sentence(
+    copy: Path,
+    backbone: Path,
+    labeler: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    match: str,
+) -> None:
+    images = make_images(12)
+    np.savez(tmp_path / "real.npz", images=images.images.transpose(0, 2, 3, 1), labels=images.labels)
+    call_with = ["--teacher", labeler, "--data", tmp_path / "real.npz", "--backbone", BACKBONE, "--size", 32]
+    call_with += ["--as", "new", "--backbone-weights", backbone, "--device", "cpu", *options]
+
+    assert call(monkeypatch, "train-projector", copy, *call_with) == 2
+    assert re.search(match, capsys.readouterr().err)
+    assert list_projectors(copy) == ["hello"]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -34,12 +35,14 @@ def train_projector(
     backbone_reference: Annotated[str | None, typer.Option(help=REFERENCE_HELP)] = None,
     backbone_revision: Annotated[str | None, typer.Option(help="Its commit, 40 digits.")] = None,
     keep_backbone: Annotated[bool, typer.Option("--keep-backbone", help="Store its weights in the set, too.")] = False,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of its input; else that of its weights.")] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapters beside its layers.")] = 8,
+    size: Annotated[
+        int | None, typer.Option(min=1, max=16384, help="Side of its input; else its weights' own.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the adapters beside its layers.")] = 8,
     alpha: Annotated[
         float | None, typer.Option(help="Adapters weigh alpha / rank; alpha is the rank if left out.")
     ] = None,
-    head_rank: Annotated[int, typer.Option(min=1, help="Of the head; HeLlO: 64 of 100 classes, 128 of 1000.")] = 64,
+    head_rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the head; HeLlO: 64, or 128 of 1000.")] = 64,
     head: Annotated[str, typer.Option(help="How it begins: prototypes, text or zeros.")] = "prototypes",
     text: Annotated[Path | None, typer.Option(help="For --head text: safetensors, [classes, features].")] = None,
     unit_features: Annotated[bool, typer.Option("--unit-features", help="Scale features to length 1.")] = False,
@@ -68,8 +71,10 @@ def train_projector(
 
     if overwrite and resume:
         raise UsageError("--resume goes on with a run, --overwrite starts it anew: give one of them.")
-    if not lr > 0 or not temperature > 0 or (alpha is not None and not alpha > 0):
-        raise UsageError("--lr, --temperature and --alpha: expected more than 0.")
+    if not all(0 < number < inf for number in (lr, temperature, 1 if alpha is None else alpha)):
+        raise UsageError("--lr, --temperature and --alpha: expected a number above 0.")
+    if not (weight_decay < inf and hard_weight < inf):
+        raise UsageError("--weight-decay and --hard-weight: expected a number.")
     start, kind = _one_of("--head", head, ("prototypes", "text", "zeros")), _one_of("--dtype", dtype, _DTYPES)
     if (text is not None) != (start == "text"):
         raise UsageError("--text goes with --head text, and --head text with --text.")
