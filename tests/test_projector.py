@@ -35,6 +35,7 @@ from ladd_data.projector.network import build_backbone
 from ladd_data.projector.plan import HeadChoice
 from ladd_data.projector.training import TrainedProjector, train_projector
 from ladd_data.recipes import RECIPES
+from ladd_data.report.page import write_report
 from ladd_data.shards.folder import read_metadata
 from ladd_data.shards.projectors import ADAPTER, list_projectors, open_projector
 from ladd_data.views.geometry import grid
@@ -603,3 +604,16 @@ def test_the_command_line_trains_lists_and_removes_a_projector(
     for name in ("hello", "second"):
         assert call(monkeypatch, "labels", copy, "--remove", name) == 0
     assert content(copy) == content(labelled)
+
+
+def test_an_export_takes_the_projector_along_and_a_report_tells_of_it(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(monkeypatch, "export", copy, "-o", tmp_path / "arrow", "--to", "arrow") == 0
+
+    names = ("labels/hello/projector.json", WEIGHTS, "labels/hello/head.safetensors")
+    for name in names:
+        assert (tmp_path / "arrow" / name).read_bytes() == (copy / name).read_bytes()
+    assert ladd.validate(tmp_path / "arrow").problems == ()
+    write_report(copy, tmp_path / "report.html")
+    assert "The label set hello is a projector" in (tmp_path / "report.html").read_text()
