@@ -180,6 +180,24 @@ def test_drawn_views_depend_on_seed_epoch_and_record_alone(
     assert not torch.allclose(labels(6), labels(6, epochs=2), atol=0.01)
 
 
+def test_views_mixed_by_cutmix_are_labelled_as_mixed_whatever_the_batch(
+    trained: tuple[Path, TrainedProjector], backbone: Path
+) -> None:
+    plain, mixed = (
+        ladd.load_online(trained[0], "hello", backbone=backbone, views=RandomBoxes(count=2, cutmix=cutmix))
+        for cutmix in (False, True)
+    )
+    found = {}
+    for name, data, size in (("plain", plain, 6), ("whole", mixed, 6), ("parts", mixed, 2)):
+        parts = [(batch.views().pixels, batch.dense) for batch in data.loader(size, seed=1, space="logits")]
+        found[name] = [torch.cat([part[side] for part in parts if part[side] is not None]) for side in (0, 1)]  # type: ignore[misc]
+
+    assert torch.equal(found["whole"][0], found["parts"][0])
+    assert torch.allclose(found["whole"][1], found["parts"][1], atol=LOGIT_TOLERANCE)
+    same = (found["whole"][0] == found["plain"][0]).flatten(2).float().mean(-1)
+    assert 0.05 < same.mean() < 0.95  # a part of each is the view's own
+
+
 def test_stored_views_a_grid_and_whole_images_are_labelled_too(
     trained: tuple[Path, TrainedProjector], backbone: Path
 ) -> None:

@@ -48,6 +48,7 @@ def train_projector(
     unit_features: Annotated[bool, typer.Option("--unit-features", help="Scale features to length 1.")] = False,
     temperature: Annotated[float, typer.Option(help="Logits are divided by it; CLIP's own is 0.01.")] = 1.0,
     views: Annotated[str, typer.Option(help="What to label if not told: random, full, or a grid as 5:5/8.")] = "random",
+    cutmix: Annotated[bool, typer.Option("--cutmix", help="Random views are mixed by CutMix, then labelled.")] = False,
     dtype: Annotated[str, typer.Option(help="Of what is stored: float32 or float16.")] = "float32",
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     lr: Annotated[float, typer.Option(help="AdamW's.")] = 5e-4,
@@ -94,7 +95,7 @@ def train_projector(
             flip=flip,
             seed=seed,
         ),
-        _parse_views(views, least, flip),
+        _parse_views(views, least, flip, cutmix),
         cast(Literal["float32"], kind),
     )
     job = _Job(directory, name, plan, teacher, data, val, device, overwrite, resume, json)
@@ -170,13 +171,13 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _parse_views(text: str, least: float, flip: bool) -> OnlineViews:
+def _parse_views(text: str, least: float, flip: bool, cutmix: bool) -> OnlineViews:
     from ladd_data.manifest import Full
     from ladd_data.manifest_projector import RandomBoxes
     from ladd_data.views.geometry import grid
 
     if text in ("random", "full"):
-        return RandomBoxes(least=least, flip=flip) if text == "random" else Full()
+        return RandomBoxes(least=least, flip=flip, cutmix=cutmix) if text == "random" else Full()
     n, colon, ratio = text.partition(":")
     if not colon or not n.isdecimal():
         raise UsageError(f"--views {text}: expected random, full, or a grid such as 5:5/8.")
