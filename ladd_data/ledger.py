@@ -116,7 +116,7 @@ def count_ledger(folder: Folder, zip_bytes: int = ZIP_SAMPLE_BYTES) -> Ledger:
         columns["image"] + columns.get("image_file", 0),
         sum(size for name, size in columns.items() if name.startswith("dense_")),
     )
-    files = sum(path.stat().st_size for path in _files(folder))
+    files = sum(path.stat().st_size for path in list_files(folder))
     zipped, measured = _count_zip(folder, max(1, zip_bytes // pixels))
     labelers = labels.labelers if labels else ()
     training = [labeler.training_flops for labeler in labelers if labeler.training_flops is not None]
@@ -149,7 +149,8 @@ def count_raw(folder: Folder) -> Counted:
     return Counted(images.count * pixels, images.count * per_record)
 
 
-def _files(folder: Folder) -> list[Path]:
+def list_files(folder: Folder) -> list[Path]:
+    """Return the files that make a dataset, further label sets aside: metadata, card, picture and shards."""
     about = [CARD_PATH, PICTURE_PATH, CROISSANT_PATH, MANIFEST_PATH, SHARDS_PATH, RUN_PATH]
     return [path for name in about if (path := folder.path / name).is_file()] + folder.files()
 

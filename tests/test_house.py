@@ -38,6 +38,7 @@ FLOORS = [
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
     {"convert_run"},
     {"testing", "evaluation", "projector"},
+    {"rates"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -64,7 +64,7 @@ def train(
     hard: Annotated[bool | None, typer.Option(help="Train against hard labels; else as the loss does.")] = None,
     soft: Annotated[bool | None, typer.Option(help="Train against soft labels; else as the loss does.")] = None,
     views_per_pass: Annotated[
-        int | None, typer.Option(min=1, help="Views of an image per forward pass; by default 1 on a CPU.")
+        int | None, typer.Option(min=1, help="Views of an image per forward pass; by default as many as fit well.")
     ] = None,
     views_per_step: Annotated[
         int | None, typer.Option(min=1, help="Views of an image per step, drawn anew each step; all by default.")
@@ -72,6 +72,10 @@ def train(
     bf16: Annotated[bool, typer.Option("--bf16", help="Run the network under autocast to bfloat16.")] = False,
     channels_last: Annotated[bool, typer.Option("--channels-last", help="Compute in memory format NHWC.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Compile, and replay CUDA graphs.")] = False,
+    ranks_per_student: Annotated[
+        int, typer.Option(min=1, help="Processes of torchrun that share each student's steps; else they share seeds.")
+    ] = 1,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="JSON file of what ran and its results; it resumes a run.")
     ] = None,
@@ -106,6 +110,8 @@ def train(
         precision="bf16" if bf16 else "float32",
         channels_last=channels_last,
         compiled=compiled,
+        cuda_graphs=cuda_graphs,
+        ranks_per_student=ranks_per_student,
     )
     chosen = labels, backbone_weights
     job = _Job(directory, *chosen, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
@@ -139,7 +145,7 @@ class _Job:
 
         with join_ranks() as ranks, one_voice(ranks), progress_bar("training") as bar:
             dataset, images = open_both(self.directory, self.val, self.labels, self.backbone)
-            share = -(-self.seeds // ranks.count)
+            share = -(-self.seeds * self.options.ranks_per_student // ranks.count)
             begun: set[int] = set()
 
             def on_step(seed: int, step: int, steps: int) -> None:

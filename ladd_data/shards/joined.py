@@ -6,7 +6,7 @@ To every reader it is a folder like any other: the same images in the same order
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ladd_data.shards.label_sets import (
     LabelFiles,
     check_kinds,
     list_sets,
+    list_whole_sets,
     read_listing,
     read_statement,
 )
@@ -119,14 +120,19 @@ def read_joined(path: Path, labels: str | None) -> Folder:
     return folder if labels in (None, "default") else open_label_set(folder, str(labels))
 
 
-def check_label_sets(folder: Folder) -> None:
-    """Compare every label set of a dataset with its checksums and with the images.
+def check_label_sets(folder: Folder, names: Sequence[str] | None = None) -> None:
+    """Compare label sets with their checksums and with the images.
+
+    Args:
+        folder: the dataset, joined with one of them or not.
+        names: of the sets; all that are there as a whole where left out.
 
     Raises:
         DatasetError: a set is not whole, or of other images.
     """
-    for name in list_sets(folder.path):
-        if problems := open_label_set(folder, name).labels.check(verify=True):
+    plain = folder.plain if isinstance(folder, JoinedFolder) else folder
+    for name in list_whole_sets(plain.path) if names is None else names:
+        if problems := open_label_set(plain, name).labels.check(verify=True):
             raise DatasetError(problems)
     for name in list_projectors(folder.path):
         if problems := open_projector(folder, name).check():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ladd_data.card.header import CARD_PATH, read_card_header
+from ladd_data.card.header import CARD_PATH, DEFAULT, read_card_header
+from ladd_data.card.sets import config_of
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.files import MAX_JSON_BYTES, read_limited
 from ladd_data.manifest import MANIFEST_PATH
@@ -113,21 +114,32 @@ def _check_listing(folder: Folder) -> Iterator[Problem]:
 
 
 def _check_configs(folder: Folder) -> Iterator[Problem]:
-    """Yield configs of the card that lead to label sets other than they say."""
+    """Yield what the card says of label sets that they do not say themselves."""
     try:
         header = read_card_header(read_limited(folder.path / CARD_PATH, MAX_JSON_BYTES).decode("utf-8"))
         configs = {config["config_name"]: config["data_files"] for config in header["configs"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        infos = header["dataset_info"] if isinstance(header.get("dataset_info"), list) else []
+        features = {info["config_name"]: info.get("features") for info in infos}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return  # said of the card itself
     known = list_sets(folder.path)
     for name, files in configs.items():
-        if name == "default":
+        if name == DEFAULT:
             continue
         wanted = [{"split": "train", "path": f"{LABELS_FOLDER}/{name}/train-*"}]
         if name not in known:
             found, expected = f'a config "{name}"', f"label sets: {', '.join(known) or 'none'}"
         elif files != wanted:
             found, expected = f'a config "{name}" of data_files {str(files)[:200]}', str(wanted)
+        elif name in features and not _are_features(features[name], folder, name):
+            found, expected = f'dataset_info.features of "{name}" that are not its columns', "those of its columns"
         else:
             continue
         yield Problem("LADD-097", CARD_PATH, found, expected, AGAIN)
+
+
+def _are_features(features: object, folder: Folder, name: str) -> bool:
+    try:
+        return features == config_of(open_label_set(folder, name)).features
+    except DatasetError:
+        return True  # what is wrong is said of the set
