@@ -44,6 +44,7 @@ class RandomBoxes(ManifestPart):
     count: Annotated[int, Field(ge=1, le=MAX_VIEWS)] = Field(default=1, description="Views of an image each epoch.")
     least: Annotated[float, Field(gt=0, le=1)] = Field(default=0.5, description="Smallest side, of the image's.")
     flip: bool = Field(default=True, description="Whether half of them are mirrored left to right.")
+    cutmix: bool = Field(default=False, description="Whether a box of another record's view is pasted into each.")
 
 
 OnlineViews = Grid | Full | RandomBoxes

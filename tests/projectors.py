@@ -29,7 +29,7 @@ def make_backbone(path: Path, seed: int = 0) -> Path:
     return path
 
 
-def make_images(count: int = 60) -> ImageSet:
+def make_images(count: int = 40) -> ImageSet:
     """Return pictures of noise about a colour of their class."""
     generator = np.random.default_rng(1)
     labels = np.arange(count, dtype=np.int64) % 3

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from ladd_data.projector.network import build_backbone
 from ladd_data.projector.plan import HeadChoice
 from ladd_data.projector.training import TrainedProjector, train_projector
 from ladd_data.recipes import RECIPES
+from ladd_data.report.page import write_report
 from ladd_data.shards.folder import read_metadata
 from ladd_data.shards.projectors import ADAPTER, list_projectors, open_projector
 from ladd_data.views.geometry import grid
@@ -177,6 +180,24 @@ def test_drawn_views_depend_on_seed_epoch_and_record_alone(
     assert not torch.allclose(labels(6), labels(6, epochs=2), atol=0.01)
 
 
+def test_views_mixed_by_cutmix_are_labelled_as_mixed_whatever_the_batch(
+    trained: tuple[Path, TrainedProjector], backbone: Path
+) -> None:
+    plain, mixed = (
+        ladd.load_online(trained[0], "hello", backbone=backbone, views=RandomBoxes(count=2, cutmix=cutmix))
+        for cutmix in (False, True)
+    )
+    found = {}
+    for name, data, size in (("plain", plain, 6), ("whole", mixed, 6), ("parts", mixed, 2)):
+        parts = [(batch.views().pixels, batch.dense) for batch in data.loader(size, seed=1, space="logits")]
+        found[name] = [torch.cat([part[side] for part in parts if part[side] is not None]) for side in (0, 1)]  # type: ignore[misc]
+
+    assert torch.equal(found["whole"][0], found["parts"][0])
+    assert torch.allclose(found["whole"][1], found["parts"][1], atol=LOGIT_TOLERANCE)
+    same = (found["whole"][0] == found["plain"][0]).flatten(2).float().mean(-1)
+    assert 0.05 < same.mean() < 0.95  # a part of each is the view's own
+
+
 def test_stored_views_a_grid_and_whole_images_are_labelled_too(
     trained: tuple[Path, TrainedProjector], backbone: Path
 ) -> None:
@@ -278,6 +299,61 @@ def test_a_backbone_from_the_hub_is_named_by_commit_and_compared_with_its_digest
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: backbone.with_name("changed.safetensors"))
     with pytest.raises(ladd.LabelError, match=r"backbone.safetensors of timm/test: another SHA-256"):
         ladd.load_online(copy, "hello")
+
+
+def test_without_a_file_timms_published_weights_are_downloaded_and_named(
+    unlabelled: Path, backbone: Path, labeler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = tmp_path / "snapshots" / ("0123456789" * 4) / "model.safetensors"
+    snapshot.parent.mkdir(parents=True)
+    shutil.copyfile(backbone, snapshot)
+    shutil.copytree(unlabelled, tmp_path / "data")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(snapshot))
+    plan = make_plan(backbone, training=replace_epochs(1))
+    plan = replace(plan, backbone=replace(plan.backbone, weights=None))
+    data, teachers = ladd.load(tmp_path / "data"), [ladd.load_labeler(labeler)]
+
+    made = train_projector(data, "hello", plan, teachers, make_images())
+
+    stated = made.statement.projector.backbone.weights
+    assert (stated.reference, stated.revision) == ("timm/test_byobnet.r160_in1k", "0123456789" * 4)
+    assert (stated.file, stated.kept) == ("model.safetensors", False)
+    ladd.load_online(tmp_path / "data", "hello")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["--backbone", "resnet18"], 'backbone "resnet18": expected one of timm'),
+        (["--backbone", "timm:resnet18x"], 'timm has no network "resnet18x"'),
+        (["--backbone-reference", "timm/x", "--backbone-revision", "main"], "a commit of 40 hexadecimal digits"),
+        (["--backbone-reference", "timm/x"], "--backbone-reference and --backbone-revision go together"),
+        (["--lr", "nan"], "--lr, --temperature and --alpha: expected a number above 0"),
+        (["--head", "text"], "--text goes with --head text"),
+        (["--head", "what"], "--head what: expected prototypes, text, zeros"),
+        (["--views", "5"], "--views 5: expected random, full, or a grid"),
+        (["--resume", "--overwrite"], "give one of them"),
+        (["--as", "../out"], r'label set "\.\./out": expected 1 to 64 letters'),
+    ],
+)
+def test_calls_that_make_no_sense_end_with_a_sentence(
+    copy: Path,
+    backbone: Path,
+    labeler: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    match: str,
+) -> None:
+    images = make_images(12)
+    np.savez(tmp_path / "real.npz", images=images.images.transpose(0, 2, 3, 1), labels=images.labels)
+    call_with = ["--teacher", labeler, "--data", tmp_path / "real.npz", "--backbone", BACKBONE, "--size", 32]
+    call_with += ["--as", "new", "--backbone-weights", backbone, "--device", "cpu", *options]
+
+    assert call(monkeypatch, "train-projector", copy, *call_with) == 2
+    assert re.search(match, capsys.readouterr().err)
+    assert list_projectors(copy) == ["hello"]
 
 
 @pytest.mark.parametrize(
@@ -546,3 +622,16 @@ def test_the_command_line_trains_lists_and_removes_a_projector(
     for name in ("hello", "second"):
         assert call(monkeypatch, "labels", copy, "--remove", name) == 0
     assert content(copy) == content(labelled)
+
+
+def test_an_export_takes_the_projector_along_and_a_report_tells_of_it(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(monkeypatch, "export", copy, "-o", tmp_path / "arrow", "--to", "arrow") == 0
+
+    names = ("labels/hello/projector.json", WEIGHTS, "labels/hello/head.safetensors")
+    for name in names:
+        assert (tmp_path / "arrow" / name).read_bytes() == (copy / name).read_bytes()
+    assert ladd.validate(tmp_path / "arrow").problems == ()
+    write_report(copy, tmp_path / "report.html")
+    assert "The label set hello is a projector" in (tmp_path / "report.html").read_text()

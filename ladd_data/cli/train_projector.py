@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -34,17 +35,20 @@ def train_projector(
     backbone_reference: Annotated[str | None, typer.Option(help=REFERENCE_HELP)] = None,
     backbone_revision: Annotated[str | None, typer.Option(help="Its commit, 40 digits.")] = None,
     keep_backbone: Annotated[bool, typer.Option("--keep-backbone", help="Store its weights in the set, too.")] = False,
-    size: Annotated[int | None, typer.Option(min=1, help="Side of its input; else that of its weights.")] = None,
-    rank: Annotated[int, typer.Option(min=1, help="Of the adapters beside its layers.")] = 8,
+    size: Annotated[
+        int | None, typer.Option(min=1, max=16384, help="Side of its input; else its weights' own.")
+    ] = None,
+    rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the adapters beside its layers.")] = 8,
     alpha: Annotated[
         float | None, typer.Option(help="Adapters weigh alpha / rank; alpha is the rank if left out.")
     ] = None,
-    head_rank: Annotated[int, typer.Option(min=1, help="Of the head; HeLlO: 64 of 100 classes, 128 of 1000.")] = 64,
+    head_rank: Annotated[int, typer.Option(min=1, max=4096, help="Of the head; HeLlO: 64, or 128 of 1000.")] = 64,
     head: Annotated[str, typer.Option(help="How it begins: prototypes, text or zeros.")] = "prototypes",
     text: Annotated[Path | None, typer.Option(help="For --head text: safetensors, [classes, features].")] = None,
     unit_features: Annotated[bool, typer.Option("--unit-features", help="Scale features to length 1.")] = False,
     temperature: Annotated[float, typer.Option(help="Logits are divided by it; CLIP's own is 0.01.")] = 1.0,
     views: Annotated[str, typer.Option(help="What to label if not told: random, full, or a grid as 5:5/8.")] = "random",
+    cutmix: Annotated[bool, typer.Option("--cutmix", help="Random views are mixed by CutMix, then labelled.")] = False,
     dtype: Annotated[str, typer.Option(help="Of what is stored: float32 or float16.")] = "float32",
     epochs: Annotated[int, typer.Option(min=1)] = 20,
     lr: Annotated[float, typer.Option(help="AdamW's.")] = 5e-4,
@@ -68,8 +72,10 @@ def train_projector(
 
     if overwrite and resume:
         raise UsageError("--resume goes on with a run, --overwrite starts it anew: give one of them.")
-    if not lr > 0 or not temperature > 0 or (alpha is not None and not alpha > 0):
-        raise UsageError("--lr, --temperature and --alpha: expected more than 0.")
+    if not all(0 < number < inf for number in (lr, temperature, 1 if alpha is None else alpha)):
+        raise UsageError("--lr, --temperature and --alpha: expected a number above 0.")
+    if not (weight_decay < inf and hard_weight < inf):
+        raise UsageError("--weight-decay and --hard-weight: expected a number.")
     start, kind = _one_of("--head", head, ("prototypes", "text", "zeros")), _one_of("--dtype", dtype, _DTYPES)
     if (text is not None) != (start == "text"):
         raise UsageError("--text goes with --head text, and --head text with --text.")
@@ -89,7 +95,7 @@ def train_projector(
             flip=flip,
             seed=seed,
         ),
-        _parse_views(views, least, flip),
+        _parse_views(views, least, flip, cutmix),
         cast(Literal["float32"], kind),
     )
     job = _Job(directory, name, plan, teacher, data, val, device, overwrite, resume, json)
@@ -165,13 +171,13 @@ def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _parse_views(text: str, least: float, flip: bool) -> OnlineViews:
+def _parse_views(text: str, least: float, flip: bool, cutmix: bool) -> OnlineViews:
     from ladd_data.manifest import Full
     from ladd_data.manifest_projector import RandomBoxes
     from ladd_data.views.geometry import grid
 
     if text in ("random", "full"):
-        return RandomBoxes(least=least, flip=flip) if text == "random" else Full()
+        return RandomBoxes(least=least, flip=flip, cutmix=cutmix) if text == "random" else Full()
     n, colon, ratio = text.partition(":")
     if not colon or not n.isdecimal():
         raise UsageError(f"--views {text}: expected random, full, or a grid such as 5:5/8.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ from ladd_data.shards.projectors import read_shapes
 from ladd_data.views.device import apply_affine
 
 EXTRA = 'timm is not installed: run "pip install ladd-data[projector]".'
+_NAME = re.compile(r"timm:[A-Za-z0-9_]{1,128}")
 VIEWS_AT_ONCE = 256
 """Views of one forward pass; it bounds memory, and is part of what makes labels equal bit by bit."""
 
@@ -112,8 +114,10 @@ def build_backbone(name: str, outputs: int, size: int) -> nn.Module:
     """Return a backbone of timm's, freshly initialised; nothing is downloaded and no file is read.
 
     Raises:
-        UsageError: timm is not installed, or has no such network.
+        UsageError: the name is none, timm is not installed, or has no such network.
     """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f'backbone "{name}": expected one of timm\'s networks by its name, as timm:resnet50_clip.')
     try:
         importlib.import_module("timm")
     except ImportError as error:

@@ -31,7 +31,7 @@ from ladd_data.projector.network import (
     load_weights,
 )
 from ladd_data.projector.public_files import find_public
-from ladd_data.projector.views import Cutting, OnlineCutter, spec_of
+from ladd_data.projector.views import Cutting, OnlineCutter, Others, spec_of
 from ladd_data.remote import find_folder
 from ladd_data.shards.bare import without_labels
 from ladd_data.shards.folder import Folder, check_files, read_metadata
@@ -139,7 +139,7 @@ class OnlineDataset(Dataset):
                 raise UsageError(f'{folder.path}: views="stored", but there are no dense labels in its records.')
             spec, self._cutting = folder.manifest.labels.views, self._cut_stored
         else:
-            spec, self._cutting = spec_of(wanted), Cutting(wanted, images.height, images.width)
+            spec, self._cutting = spec_of(wanted), Cutting(wanted, images.height, images.width, self._others)
         self._count = count_views(spec)
         self.manifest = _join(folder.manifest, statement, spec)
 
@@ -265,6 +265,11 @@ class OnlineDataset(Dataset):
 
     def _cut_batch(self, slots: Slots, seed: int, images: Tensor, numbers: Sequence[int]) -> Tensor:
         return self._cutting(images, numbers, slots.index, seed, slots.epoch)
+
+    def _others(self) -> Others:
+        """Return the other records, which views are mixed with: of the whole set in memory."""
+        arrays = self._images.arrays
+        return Others(arrays.ids, lambda rows: arrays.images[rows])
 
     def _cut_stored(self, images: Tensor, numbers: Sequence[int], rows: Array, seed: int, epoch: int) -> Tensor:
         return self._stored.views(images, numbers, normalize=False, index=torch.from_numpy(rows))

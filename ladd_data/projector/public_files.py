@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ladd_data.errors import LabelError, UsageError
 from ladd_data.files import sha256_file
 from ladd_data.manifest_projector import PublicFile
@@ -64,7 +66,14 @@ def describe_public(path: Path, *, kept: bool, reference: str | None = None, rev
         raise UsageError(f"{path}: no such file.")
     name = path.name if path.name.endswith(".safetensors") and path.name[0].isalnum() else "model.safetensors"
     size, digest = path.stat().st_size, sha256_file(path)
-    return PublicFile(reference=reference, revision=revision, file=name, bytes=size, sha256=digest, kept=kept)
+    fields = {"reference": reference, "revision": revision, "file": name, "bytes": size, "sha256": digest, "kept": kept}
+    try:
+        return PublicFile.model_validate(fields)
+    except ValidationError as error:
+        found = f'reference "{reference}" at revision "{revision}"'
+        raise UsageError(
+            f"{path}: {found}; expected a repository of the Hub, USER/NAME, and a commit of 40 hexadecimal digits."
+        ) from error
 
 
 def _checked(path: Path, stated: PublicFile, name: str, advice: str) -> Path:
