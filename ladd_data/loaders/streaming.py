@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -20,10 +21,10 @@ from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import MAX_JSON_BYTES
 from ladd_data.loaders.batches import KEPT, BatchMaker, CutViews
 from ladd_data.loaders.block_order import WINDOW, block_sizes, mix_blocks
-from ladd_data.loaders.blocks import Block, Memory, ShardBlocks, Verify, check_verify, open_blocks
+from ladd_data.loaders.blocks import Block, Memory, Pages, ShardBlocks, Verify, check_verify, open_blocks
 from ladd_data.loaders.buffers import Buffers, Scratch
 from ladd_data.loaders.decode import to_tensors
-from ladd_data.loaders.filling import Draft, Filling
+from ladd_data.loaders.filling import Draft, Filling, Landing
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.prefetch import make_ahead
@@ -38,7 +39,7 @@ from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.mixing import Pixels
 
 _AHEAD = 2
-"""Steps that are looked ahead for the next block to fetch."""
+"""Steps that are read ahead of the one that is made, where reading is waiting for others."""
 _KEPT = 32
 """Batches whose memory is used again: those being filled, and those that are looked at."""
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
@@ -181,7 +182,7 @@ class StreamingLoader(Loader):
         self.manifest: Manifest = folder.manifest
         self._source, self._folder, self._make, self._verify = source, folder, make, verify
         self._cut = _ViewCutter(folder.manifest, make.device)
-        self._groups = Buffers((), np.dtype(np.uint8), keep=2)
+        self._groups = Buffers((), np.dtype(np.uint8), keep=_KEPT)
         self._buffers: dict[str, Buffers] = {}
         self._verified: set[Any] = set()
 
@@ -194,7 +195,8 @@ class StreamingLoader(Loader):
         plan = list(steps)
         memory = Memory(Scratch(), self._groups)
         filling = Filling(plan, self._folder.layout, self._lend, pixels=self._folder.container.HOLDS_PIXELS)
-        with _Pass(self._folder, filling, partial(self._open, memory)) as reading:
+        ahead = 0 if isinstance(self._source, LocalSource) else _AHEAD
+        with _Pass(self._folder, filling, partial(self._open, memory), ahead) as reading:
             make = partial(self._make_batch, reading)
             yield from make_ahead(make, enumerate(plan), stop=self._source.stop.set)
 
@@ -203,7 +205,7 @@ class StreamingLoader(Loader):
 
     def _make_batch(self, reading: _Pass, step: tuple[int, Slots]) -> Batch:
         draft, slots = reading.take(step[0]), step[1]
-        arrays, device = draft.arrays, self._make.device
+        arrays, device = draft.gather(), self._make.device
         image = torch.from_numpy(draft.image)
         if not self._folder.container.HOLDS_PIXELS:
             image = image.permute(0, 3, 1, 2)
@@ -212,8 +214,7 @@ class StreamingLoader(Loader):
         label = torch.from_numpy(arrays["label"]).to(device)
         if device.type != "cpu":
             image = image.to(device).contiguous()
-        make = replace(self._make, cut=self._cut.of(boxes)) if self._make.labels else self._make
-        return make.make(slots, image, label, stored)
+        return self._make.make(slots, image, label, stored, self._cut.of(boxes) if self._make.labels else None)
 
     def _lend(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int) -> Array:
         if name not in self._buffers:
@@ -222,14 +223,16 @@ class StreamingLoader(Loader):
 
 
 class _Pass:
-    """Reads the blocks that a pass needs in one thread, in the order in which their first records are due."""
+    """Reads what a pass needs in one thread, page by page, in the order in which records are due."""
 
-    def __init__(self, folder: Folder, filling: Filling, open_shard: Callable[[int], ShardBlocks]) -> None:
-        self._filling, self._open = filling, open_shard
+    def __init__(self, folder: Folder, filling: Filling, open_shard: Callable[[int], ShardBlocks], ahead: int) -> None:
+        self._filling, self._open, self._ahead = filling, open_shard, ahead
         self._ends = np.cumsum([shard.rows for shard in folder.shards])
         self._shards: dict[int, ShardBlocks] = {}
         self._left = [filling.count(*span) for span in pairwise([0, *self._ends.tolist()])]
-        self._coming: Future[Block] | None = None
+        self._begun: list[_Strand] = []
+        self._coming: deque[Future[None]] = deque()
+        self._asked, self._failed = 0, False
         self._reader = ThreadPoolExecutor(1, "ladd-read")
         self._decoder = PictureDecoder(folder.layout.shape, png=folder.layout.png is not None)
 
@@ -239,19 +242,17 @@ class _Pass:
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
         self._decoder.close()
-        for shard in self._shards.values():
-            shard.close()
+        for begun in [*self._begun, *self._shards.values()]:
+            begun.close()
+        self._begun.clear()
         self._shards.clear()
 
     def take(self, step: int) -> Draft:
-        """Return the batch of a step, read and decoded; the next block is begun."""
-        while (missing := self._filling.missing(step + 1)) is not None:
-            self._coming = coming = self._coming or self._reader.submit(self._read, missing)
-            # one that failed stays: the step that was begun ahead fails as well, at once
-            self._filling.finish(coming.result())
-            self._coming = None
-        if self._coming is None and (missing := self._filling.missing(step + 1 + _AHEAD)) is not None:
-            self._coming = self._reader.submit(self._read, missing)
+        """Return the batch of a step, read and decoded; the next is begun. Steps are taken in order."""
+        while self._asked <= step + self._ahead:
+            self._asked += 1
+            self._coming.append(self._reader.submit(self._read, self._asked))
+        self._coming.popleft().result()
         draft = self._filling.take(step)
         try:
             self._decoder.fill(draft.files, draft.image, draft.places)
@@ -260,15 +261,57 @@ class _Pass:
             raise block.blame(row, str(error)) from error
         return draft
 
-    def _read(self, record: int) -> Block:
-        number = int(np.searchsorted(self._ends, record, side="right"))
-        if number not in self._shards:
-            self._shards[number] = self._open(number)
-        block = self._shards[number].read(record, self._filling.begin)
-        self._left[number] -= self._filling.count(block.first, block.stop)
+    def _read(self, steps: int) -> None:
+        """Read what the first steps still miss."""
+        try:
+            while not self._failed and (record := self._filling.missing(steps)) is not None:
+                self._advance(record)
+        except BaseException:
+            self._failed = True  # what was begun ahead ends at once
+            raise
+
+    def _advance(self, record: int) -> None:
+        """Read on in a record's block until it is there."""
+        strand = next((strand for strand in self._begun if strand.holds(record)), None) or self._begin(record)
+        for row, pictures in strand.pages:
+            self._filling.put(strand.landing, row, pictures)
+            done = row + len(pictures)
+            if strand.block.first + done > record and done < len(strand.block.labels):
+                return
+        self._begun.remove(strand)
+        number = self._shard_of(record)
+        self._left[number] -= len(strand.landing.rows)
         if self._left[number] == 0:
             self._shards.pop(number).close()
-        return block
+
+    def _begin(self, record: int) -> _Strand:
+        number = self._shard_of(record)
+        if number not in self._shards:
+            self._shards[number] = self._open(number)
+        block, pages = self._shards[number].read(record)
+        strand = _Strand(block, pages, self._filling.begin(block))
+        self._begun.append(strand)
+        return strand
+
+    def _shard_of(self, record: int) -> int:
+        return int(np.searchsorted(self._ends, record, side="right"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strand:
+    """A block that has been begun: its pages to come, and where its records belong."""
+
+    block: Block
+    pages: Pages
+    landing: Landing
+
+    def holds(self, record: int) -> bool:
+        """Tell whether a record is one of the block's."""
+        return self.block.first <= record < self.block.stop
+
+    def close(self) -> None:
+        """Read no further."""
+        self.pages.close()
 
 
 class _ViewCutter:
