@@ -66,7 +66,9 @@ class BlockShuffle:
         if 2 * late >= count:
             return np.argsort(drawn).astype(np.int64)
         row = np.arange(count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        done = row * count // np.repeat(sizes, sizes)  # how much of its block has been read by then, in 1/count
+        done = (
+            (2 * row + 1) * count // np.repeat(2 * sizes, sizes)
+        )  # how much of its block has been read by then, in 1/count
         reading = np.argsort(np.repeat(joins, sizes) * count + done * np.repeat(stays, sizes), kind="stable")
         read = np.empty(count, np.int64)  # 0 .. count-1: when a record is read
         read[reading] = np.arange(count)
