@@ -20,7 +20,7 @@ import numpy as np
 from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_place
 from ladd_data.loaders.batches import KEPT
 from ladd_data.loaders.buffers import Buffers, Scratch
-from ladd_data.loaders.column_pages import ColumnPages
+from ladd_data.loaders.column_pages import NumberPages, TextPages
 from ladd_data.loaders.picture_files import FileBytes, PixelRows, StoredPngs, StoredRows
 from ladd_data.loaders.remote import LocalSource, Source
 from ladd_data.loaders.shard_files import FetchedWindow, FileWindow, Window, check_digest, fetch, open_end
@@ -33,7 +33,7 @@ from ladd_data.shards.joined import JoinedFolder
 from ladd_data.shards.layout import Records, pick
 from ladd_data.shards.limits import Chunk, Page, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
-from ladd_data.types import I64, Columns
+from ladd_data.types import I64, Array, Columns
 from ladd_data.views.geometry import lies_inside
 
 try:
@@ -86,6 +86,8 @@ class Block:
 
 Pictures = StoredRows | PixelRows | list[FileBytes]
 """Some images in a row."""
+Lend = Callable[[str, tuple[int, ...], np.dtype[np.generic], int], Array]
+"""(column, shape and type of a row, rows) -> memory that nothing else looks at."""
 Pages = Generator[tuple[int, Pictures], None, None]
 """A block's pictures in order, page by page: (row of the first, pictures), valid until the next; to be closed."""
 
@@ -171,8 +173,8 @@ class ParquetBlocks(ShardBlocks):
         window, key = self._open(number)
         try:
             verify = key not in self._verified
-            columns = {name: self._read_column(window, number, chunk, verify) for name, chunk in self._chunks(number)}
-            block = self._block(number, columns["id"].texts, *self._decode(number, columns))
+            texts, labels, columns = self._read_columns(window, number, verify)
+            block = self._block(number, texts.read, labels, columns)
             return block, self._read_images(window, number, block, key if verify else None)
         except BaseException:
             window.close()
@@ -187,29 +189,37 @@ class ParquetBlocks(ShardBlocks):
         memory = self._memory.groups.lend(-(-(stop - start) // _ROUND) * _ROUND)
         return FetchedWindow(self._source, self._shard, start, memory.data[: stop - start]), ("fetched",)
 
-    def _chunks(self, number: int) -> Iterator[tuple[str, Chunk]]:
-        """Yield the columns that batches and errors need but images: name, column chunk."""
-        for chunk in self._groups[number].chunks:
-            name = chunk.path.split(".")[0]
-            if name in ("label", "id") or name.startswith(_WANTED):
-                yield name, chunk
-
-    def _read_column(self, window: Window, number: int, chunk: Chunk, verify: bool) -> ColumnPages:
+    def _read_columns(self, window: Window, number: int, verify: bool) -> tuple[TextPages, I64, Columns]:
+        """Return ids, labels and label columns of a row group."""
         group, first = self._groups[number], self._starts[number]
-        where = f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
-        column = ColumnPages(where, chunk)
+        kinds = {"label": ((), "int64"), **self._folder.layout.dense}
+        texts, columns = None, {}
+        for chunk in group.chunks:
+            name = chunk.path.split(".")[0]
+            where = f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
+            if name == "id":
+                texts = TextPages(where, chunk)
+                self._read_pages_of(window, where, chunk, texts.add, verify)
+            elif name == "label" or (name.startswith(_WANTED) and name in kinds):
+                shape, dtype = kinds[name]
+                stored = np.dtype(np.uint8 if dtype == "bytes" else dtype)
+                columns[name] = self._memory.lend(f"block {name}", shape, stored, group.rows)
+                numbers = NumberPages(where, chunk, columns[name], shape, dtype)
+                self._read_pages_of(window, where, chunk, numbers.add, verify)
+                numbers.end()
+        if texts is None or "label" not in columns:
+            raise ShardError("LADD-020", f"row group {number}: no column of ids or labels")
+        return texts, columns.pop("label"), columns
+
+    def _read_pages_of(
+        self, window: Window, where: str, chunk: Chunk, add: Callable[[Page, memoryview], None], verify: bool
+    ) -> None:
         for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
             content = window.part(page.start, page.size)
             if verify and (found := crc32(content)) != page.crc:
                 text = f"a page of crc32 {found:08x} whose header states {page.crc:08x}"
                 raise ShardError("LADD-003", f"{where}: {text}")
-            column.add(page, content)
-        return column
-
-    def _decode(self, number: int, columns: dict[str, ColumnPages]) -> tuple[I64, Columns]:
-        rows, layout = self._groups[number].rows, self._folder.layout
-        dense = {name: columns[name].numbers(rows, *kind) for name, kind in layout.dense.items() if name in columns}
-        return columns["label"].numbers(rows, (), "int64"), dense
+            add(page, content)
 
     def _read_images(self, window: Window, number: int, block: Block, unverified: Any) -> Pages:
         """Yield pages of pictures; `unverified`: what is remembered once all of them have been compared, or None."""
@@ -301,10 +311,14 @@ def _cut(images: Sequence[bytes]) -> Pages:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one reader at a time reads into: `scratch` for pages of local files, `groups` for row groups from afar."""
+    """What one reader at a time reads into.
+
+    scratch: for pages of local files; groups: for row groups from afar; lend: gives memory for the columns of blocks.
+    """
 
     scratch: Scratch
     groups: Buffers
+    lend: Lend
 
 
 def open_blocks(

@@ -10,8 +10,6 @@ Source: https://parquet.apache.org/docs/file-format/data-pages/ (data page, vers
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 import pyarrow as pa
 
@@ -21,94 +19,121 @@ from ladd_data.types import Array
 
 _CODECS = {1: "snappy", 2: "gzip", 4: "brotli", 6: "zstd", 7: "lz4_raw"}
 _SPLIT = 9
-_BOOLEAN, _INT32, _INT64, _FLOAT, _BYTES, _FIXED = 0, 1, 2, 4, 6, 7
+_BOOLEAN, _INT32, _INT64, _FLOAT, _FIXED = 0, 1, 2, 4, 7
 _STORED = {_INT32: "<i4", _INT64: "<i8", _FLOAT: "<f4"}
 
 
-class ColumnPages:
-    """The pages of one column chunk, of which each is handed over once it has been compared with its checksum."""
+class NumberPages:
+    """The pages of a column chunk of numbers, put into an array one after the other."""
+
+    def __init__(self, where: str, chunk: Chunk, out: Array, shape: tuple[int, ...], dtype: str) -> None:
+        """Begin with none.
+
+        Args:
+            where: what to call the chunk.
+            chunk: as the footer describes it.
+            out: [rows, *shape], where the numbers are to be.
+            shape: of a record's values in the layout.
+            dtype: of these in the layout.
+        """
+        self._where, self._chunk = where, chunk
+        self._lists = 0 if dtype == "bytes" else len(shape)
+        self._fixed = (shape[0] if dtype == "bytes" else 2) if chunk.kind == _FIXED else 0
+        self._flat: Array = out.reshape(-1, *shape) if dtype == "bytes" else out.reshape(-1)
+        self._done = 0
+
+    def add(self, page: Page, content: memoryview) -> None:
+        """Put a page's numbers behind those that are there.
+
+        Raises:
+            ShardError: there is a null, it is of a kind that our writers do not make, or sizes do not add up.
+        """
+        data = _unpack(self._where, self._chunk, page, content)
+        values = self._decode(page, data, _levels(data, 2 if self._lists else 1))
+        if self._done + len(values) > len(self._flat):
+            raise _bad(self._where, f"more than {len(self._flat)} values")
+        part = self._flat[self._done : self._done + len(values)]
+        np.copyto(part, values.view(np.uint8).reshape(part.shape) if part.ndim > 1 else values, casting="unsafe")
+        self._done += len(values)
+
+    def end(self) -> None:
+        """Raise a ShardError if values are missing."""
+        if self._done != len(self._flat):
+            raise _bad(self._where, f"{self._done} values, not {len(self._flat)}")
+
+    def _decode(self, page: Page, data: memoryview, at: int) -> Array:
+        count, kind = page.values, self._chunk.kind
+        width = self._fixed or np.dtype(_STORED.get(kind, "u1")).itemsize
+        size = -(-count // 8) if kind == _BOOLEAN else count * width
+        if kind not in (_BOOLEAN, _FIXED, *_STORED) or len(data) - at != size:
+            raise _bad(self._where, f"null, or {len(data) - at} bytes of {count} values that take {size}")
+        raw = np.frombuffer(data, np.uint8, size, at)
+        if kind == _BOOLEAN:
+            return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
+        if page.encoding == _SPLIT:
+            raw = np.ascontiguousarray(raw.reshape(width, count).T).reshape(-1)
+        if kind != _FIXED:
+            return raw.view(_STORED[kind])
+        return raw.view(np.float16 if self._lists else f"V{width}")
+
+
+class TextPages:
+    """The pages of a column chunk of texts, which are taken apart when they are asked for."""
 
     def __init__(self, where: str, chunk: Chunk) -> None:
         """Begin with none; `where`: what to call the chunk."""
-        self._where, self._chunk, self._parts = where, chunk, list[tuple[int, int, memoryview]]()
+        self._where, self._chunk, self._parts = where, chunk, list[tuple[int, memoryview]]()
 
     def add(self, page: Page, content: memoryview) -> None:
-        """Unpack a page; a copy is kept.
+        """Keep a page.
 
         Raises:
-            ShardError: it is of a kind that our writers do not make, or its sizes do not add up.
+            ShardError: it is of a kind that our writers do not make, or cannot be unpacked.
         """
-        data: memoryview
-        if page.version != 1:
-            raise self._bad("a data page of version 2")
-        if not self._chunk.codec:
-            data = memoryview(bytes(content))
-        elif self._chunk.codec in _CODECS:
-            try:
-                data = memoryview(pa.decompress(content, page.unpacked, _CODECS[self._chunk.codec]))
-            except (pa.ArrowException, OSError, ValueError) as error:
-                raise self._bad(f"a page that cannot be unpacked ({' '.join(str(error).split())})") from error
-        else:
-            raise self._bad(f"the unknown codec {self._chunk.codec}")
-        if len(data) != page.unpacked:
-            raise self._bad(f"a page of {len(data)} bytes that states {page.unpacked}")
-        self._parts.append((page.values, page.encoding, data.cast("B")))
+        self._parts.append((page.values, memoryview(bytes(_unpack(self._where, self._chunk, page, content)))))
 
-    def numbers(self, rows: int, shape: tuple[int, ...], dtype: str) -> Array:
-        """Return [rows, *shape] in the layout's type of a column.
-
-        Raises:
-            ShardError: there is a null, or there are more or fewer values.
-        """
-        lists = 0 if dtype == "bytes" else len(shape)
-        size = (shape[0] if dtype == "bytes" else 2) if self._chunk.kind == _FIXED else 0
-        parts = [self._decode(part, lists, size) for part in self._parts]
-        flat = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if len(flat) * (size if dtype == "bytes" else 1) != rows * prod(shape):
-            raise self._bad(f"{len(flat)} values in {rows} records")
-        if dtype == "bytes":
-            return flat.view(np.uint8).reshape(rows, *shape)
-        if self._chunk.kind == _FIXED:
-            flat = flat.view(np.float16)
-        return flat.astype(dtype, copy=False).reshape(rows, *shape)
-
-    def texts(self) -> list[str]:
-        """Return a column of texts.
+    def read(self) -> list[str]:
+        """Return the texts.
 
         Raises:
             ShardError: there is a null, or lengths that do not add up to the page.
         """
         found: list[str] = []
-        for count, _, data in self._parts:
-            at = self._values(data, 0)
+        for count, data in self._parts:
+            at = _levels(data, 1)
             for _ in range(count):
                 size = int.from_bytes(data[at : at + 4], "little")
                 found.append(str(data[at + 4 : at + 4 + size], "utf-8", "replace"))
                 at += 4 + size
             if at != len(data):
-                raise self._bad("texts that do not fill their page")
+                raise _bad(self._where, "null, or texts that do not fill their page")
         return found
 
-    def _decode(self, part: tuple[int, int, memoryview], lists: int, fixed: int) -> Array:
-        count, encoding, data = part
-        at, kind = self._values(data, lists), self._chunk.kind
-        width = fixed or np.dtype(_STORED.get(kind, "u1")).itemsize
-        size = -(-count // 8) if kind == _BOOLEAN else count * width
-        if len(data) - at != size or kind in (_BYTES,):
-            raise self._bad(f"null, or {len(data) - at} bytes of {count} values that take {size}")
-        raw = np.frombuffer(data, np.uint8, size, at)
-        if kind == _BOOLEAN:
-            return np.unpackbits(raw, count=count, bitorder="little").view(np.bool_)
-        if encoding == _SPLIT:
-            raw = np.ascontiguousarray(raw.reshape(width, count).T).reshape(-1)
-        return raw.view(f"V{fixed}" if fixed else _STORED[kind])
 
-    def _values(self, data: memoryview, lists: int) -> int:
-        """Return where the values of a page begin: behind the levels, which have their length in front."""
-        at = 0
-        for _ in range(2 if lists else 1):
-            at += 4 + int.from_bytes(data[at : at + 4], "little")
-        return min(at, len(data))
+def _unpack(where: str, chunk: Chunk, page: Page, content: memoryview) -> memoryview:
+    if page.version != 1:
+        raise _bad(where, "a data page of version 2")
+    data = content
+    if chunk.codec:
+        if chunk.codec not in _CODECS:
+            raise _bad(where, f"the unknown codec {chunk.codec}")
+        try:
+            data = memoryview(pa.decompress(content, page.unpacked, _CODECS[chunk.codec])).cast("B")
+        except (pa.ArrowException, OSError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise _bad(where, f"a page that cannot be unpacked ({said})") from error
+    if len(data) != page.unpacked:
+        raise _bad(where, f"a page of {len(data)} bytes that states {page.unpacked}")
+    return data
 
-    def _bad(self, found: str) -> ShardError:
-        return ShardError("LADD-020", f"{self._where}: {found}")
+
+def _levels(data: memoryview, kinds: int) -> int:
+    """Return where the values of a page begin: behind levels of so many kinds, each with its length in front."""
+    at = 0
+    for _ in range(kinds):
+        at += 4 + int.from_bytes(data[at : at + 4], "little")
+    return min(at, len(data))
+
+
+def _bad(where: str, found: str) -> ShardError:
+    return ShardError("LADD-020", f"{where}: {found}")

@@ -6,20 +6,18 @@ kept are the batches that still miss some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from ladd_data.loaders.blocks import Block, Pictures
+from ladd_data.loaders.blocks import Block, Lend, Pictures
 from ladd_data.loaders.picture_files import FileBytes, StoredPngs
 from ladd_data.loaders.schedule import Slots
 from ladd_data.shards.layout import Layout
 from ladd_data.types import I64, U8, Array
 
-Lend = Callable[[str, tuple[int, ...], np.dtype[np.generic], int], Array]
-"""(column, shape and type of a row, rows) -> memory that nothing else looks at."""
 _ROW_BYTES = 4096
 """From which on rows are copied one by one."""
 

@@ -193,7 +193,7 @@ class StreamingLoader(Loader):
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         self._source.stop.clear()
         plan = list(steps)
-        memory = Memory(Scratch(), self._groups)
+        memory = Memory(Scratch(), self._groups, self._lend)
         filling = Filling(plan, self._folder.layout, self._lend, pixels=self._folder.container.HOLDS_PIXELS)
         ahead = 0 if isinstance(self._source, LocalSource) else _AHEAD
         with _Pass(self._folder, filling, partial(self._open, memory), ahead) as reading:

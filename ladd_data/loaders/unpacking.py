@@ -14,7 +14,7 @@ from ladd_data.loaders.remote import LocalSource
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import Records
-from ladd_data.types import U8
+from ladd_data.types import U8, Array
 
 
 def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records, U8]]:
@@ -32,7 +32,7 @@ def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records
         DatasetError: a shard is damaged, or an image cannot be decoded; names the record.
         SourceError: a shard cannot be read.
     """
-    memory = Memory(Scratch(), Buffers((), np.dtype(np.uint8)))
+    memory = Memory(Scratch(), Buffers((), np.dtype(np.uint8)), _new)
     with closing(PictureDecoder(folder.layout.shape, png=folder.layout.png is not None)) as decoder:
         first = 0
         for index, shard in enumerate(folder.shards):
@@ -45,6 +45,10 @@ def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records
                         unpacked.put(row, pictures)
                     yield block.first, unpacked.records(), unpacked.pixels
                     first = block.stop
+
+
+def _new(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int) -> Array:
+    return np.empty((rows, *shape), dtype)
 
 
 class _Unpacked:
