@@ -11,6 +11,7 @@ from ladd_data.errors import UsageError
 from ladd_data.loaders.order import epoch_order
 from ladd_data.loaders.schedule import Schedule, require_int
 from ladd_data.shards.folder import Folder
+from ladd_data.shards.joined import plain_of
 from ladd_data.shards.plan import rows_per_group
 from ladd_data.types import I64
 
@@ -77,7 +78,7 @@ class BlockShuffle:
 
 def block_sizes(folder: Folder) -> list[int]:
     """Return the records of each block: what the writer puts into a row group, known without opening a shard."""
-    at_once = rows_per_group(folder.layout.record_bytes)
+    at_once = rows_per_group(plain_of(folder).layout.record_bytes)
     return [min(at_once, shard.rows - start) for shard in folder.shards for start in range(0, shard.rows, at_once)]
 
 

@@ -29,7 +29,7 @@ from ladd_data.png import decode_png
 from ladd_data.shards.container import ShardError, clause_of, place_of
 from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, check_footer_at, check_shard
 from ladd_data.shards.images import PixelImages
-from ladd_data.shards.joined import JoinedFolder
+from ladd_data.shards.joined import JoinedFolder, plain_of
 from ladd_data.shards.layout import Records, pick
 from ladd_data.shards.limits import Chunk, Page, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
@@ -98,7 +98,7 @@ class ShardBlocks(ABC):
     def __init__(self, folder: Folder, index: int) -> None:
         """Keep where the shard is in the dataset; labels of a label set are joined to what it holds."""
         self._joined = folder if isinstance(folder, JoinedFolder) else None
-        self._folder = self._joined.plain if self._joined else folder
+        self._folder = plain_of(folder)
         self._index, self._shard = index, folder.shards[index]
         self._first = sum(shard.rows for shard in folder.shards[:index])
         self._starts: list[int] = []
@@ -164,7 +164,7 @@ class ParquetBlocks(ShardBlocks):
         self._stored = StoredPngs(folder.layout.shape)
         shard = self._shard
         with open_end(source, shard) as path:
-            _raise(check_footer_at(folder, index, path))
+            _raise(check_footer_at(self._folder, index, path))
             self._groups = read_groups(path)
         sizes = [group.rows for group in self._groups]
         self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
@@ -273,7 +273,7 @@ class FileBlocks(ShardBlocks):
             self._path = source.path / self._shard.path
             stat = self._path.stat()
             key = ("sha256", index, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            _raise(check_shard(folder, index, verify=key not in verified))
+            _raise(check_shard(self._folder, index, verify=key not in verified))
             verified.add(key)
         else:
             self._file = fetch(source, self._shard)

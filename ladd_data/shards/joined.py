@@ -123,6 +123,11 @@ def set_of(folder: Folder) -> str | None:
     return folder.labels.name if isinstance(folder, JoinedFolder) else None
 
 
+def plain_of(folder: Folder) -> Folder:
+    """Return a folder without the label set that it may be joined with."""
+    return folder.plain if isinstance(folder, JoinedFolder) else folder
+
+
 def open_label_set(folder: Folder, name: str) -> JoinedFolder:
     """Join a folder with one of its label sets, whose shards are not looked at yet.
 
