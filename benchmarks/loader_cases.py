@@ -83,8 +83,8 @@ def write_arrays(base: Base, folder: Path) -> None:
         maps["image"][number], maps["label"][number], maps["dense"][number] = image, label, dense
 
 
-def read_arrays(folder: Path, batch: int) -> Epochs:
-    maps = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "dense")]
+def read_arrays(folder: Path, batch: int, records: int | None = None) -> Epochs:
+    maps = [np.load(folder / f"{name}.npy", mmap_mode="r")[:records] for name in ("image", "label", "dense")]
 
     def epoch(number: int) -> Iterator[Any]:
         order = np.random.default_rng(number).permutation(len(maps[0]))
