@@ -43,8 +43,9 @@ class WholeColumn:
     def gather(self, index: I64, out: Array, check: Callable[[int], None] | None = None) -> None:
         """Copy rows."""
         np.take(self.values, index, axis=0, out=out, mode="clip")  # the mode that does not buffer `out`
-        for place in range(len(index)) if check else ():
-            check(place)
+        if check is not None:
+            for place in range(len(index)):
+                check(place)
 
 
 class PiecedColumn:

@@ -63,37 +63,32 @@ def stream(
 ) -> StreamingLoader:
     """Open a dataset wherever it lies, and return a loader that reads it in blocks, through bounded memory.
 
-    Metadata is read and checked now, a shard when its first record is due. Memory holds `window` + 2 row groups of at
-    most 32 MB, whatever the dataset's size. On the CPU, images of 3 channels are `torch.channels_last` in memory.
-
     Args:
         place: a folder; http(s)://; hf://datasets/USER/NAME[@REVISION]; or any address that fsspec knows (s3://, ...).
         batch_size: records per step, of each rank.
-        shuffle: blocks in another order each epoch, records mixed within a window of blocks; else file order.
+        shuffle: blocks in another order each epoch, a few side by side, their records mixed; else file order.
         seed: of the order and of drawn views, 0 .. 2**32 - 1.
-        device: where batches are.
+        device: where batches are; on a CPU, images are `torch.channels_last`.
         last: the records that do not fill a batch of all ranks, as in `Dataset.loader`.
         space: what dense labels become; always float32.
-        rank: this process, of `world` that share the records; by default what torchrun says.
-        world: see `rank`.
+        rank: this process; by default what torchrun says, as of `world`.
+        world: how many share the records.
         window: blocks that are mixed at a time; more mix better and take more memory.
-        verify: "pages": Parquet pages are compared with their CRC-32, tar and Arrow shards, which have none, with
-            their SHA-256. "shards": every shard with its SHA-256 too, before its first record.
+        verify: "pages": what is read with its Parquet page's CRC-32, or else its shard's SHA-256; "shards": with both.
         patience: attempts and time-outs of what is read from afar.
 
     Raises:
         UsageError: there is no dataset, or a value is out of range.
-        DatasetError: its metadata is missing or malformed. While iterating: a shard is damaged or another one.
-        SourceError: it cannot be reached. While iterating: after a bounded number of attempts.
+        DatasetError: metadata is missing or malformed, or, while iterating, a shard damaged or another one.
+        SourceError: it cannot be reached; while iterating, after a bounded number of attempts.
     """
     rank, world = find_rank(rank, world)
     source = open_source(place, patience or Patience())
     folder = read_metadata_from(source)
-    count = folder.manifest.images.count
-    schedule = Schedule(count, batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
     manifest, target = folder.manifest, torch.device(device)
+    order = Schedule(manifest.images.count, batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
     maker = BatchMaker(manifest.labels, len(manifest.classes.names), space, seed, None, target)
-    return open_stream(source, folder, schedule, maker, "as asked", window=window, verify=verify)
+    return open_stream(source, folder, order, maker, "as asked", window=window, verify=verify)
 
 
 def refuse_to_stream(manifest: Manifest) -> None:
@@ -133,9 +128,7 @@ def open_stream(
     check_verify(verify)
     refuse_to_stream(folder.manifest)
     mixed = mix_blocks(schedule, folder, window)
-    live = sorted(block_sizes(folder))[-(window if schedule.shuffle else 1) - 2 :]
-    size = sum(live) * (prod(folder.layout.shape) + _label_bytes(folder))
-    placement = Placement("streaming", str(make.device), size, reason)
+    placement = Placement("streaming", str(make.device), _held_bytes(source, folder, mixed, window), reason)
     return StreamingLoader(source, folder, replace(make, cut=None), mixed, placement, verify)
 
 
@@ -242,8 +235,10 @@ class _Pass:
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
         self._decoder.close()
-        for begun in [*self._begun, *self._shards.values()]:
-            begun.close()
+        for strand in self._begun:
+            strand.pages.close()
+        for shard in self._shards.values():
+            shard.close()
         self._begun.clear()
         self._shards.clear()
 
@@ -309,10 +304,6 @@ class _Strand:
         """Tell whether a record is one of the block's."""
         return self.block.first <= record < self.block.stop
 
-    def close(self) -> None:
-        """Read no further."""
-        self.pages.close()
-
 
 class _ViewCutter:
     """Cuts views as `Dataset.views` does, with boxes at hand batch by batch."""
@@ -343,8 +334,13 @@ class _ViewCutter:
         return apply_affine(stored.affine, cut)
 
 
-def _label_bytes(folder: Folder) -> int:
-    return 8 + sum(prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
+def _held_bytes(source: Source, folder: Folder, schedule: Schedule, window: int) -> int:
+    """Return about how many bytes of records a stream holds: batches that are filled or used, and blocks begun."""
+    labels = 8 + sum(prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
+    image, block, abreast = prod(folder.layout.shape), max(block_sizes(folder)), window + 1 if schedule.shuffle else 1
+    batches = 4 * schedule.batch_size + (block * window // 4 if schedule.shuffle else 0)
+    paged = folder.edition == "parquet" and isinstance(source, LocalSource)
+    return min(schedule.count, batches) * (image + labels) + abreast * block * (labels if paged else image + labels)
 
 
 def _raise(problems: list[Problem]) -> None:
