@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -216,7 +216,7 @@ class StreamingLoader(Loader):
 
 
 class _Pass:
-    """Reads what a pass needs in one thread, page by page, in the order in which records are due."""
+    """Reads what a pass needs page by page, in the order in which records are due; from afar, in a thread, ahead."""
 
     def __init__(self, folder: Folder, filling: Filling, open_shard: Callable[[int], ShardBlocks], ahead: int) -> None:
         self._filling, self._open, self._ahead = filling, open_shard, ahead
@@ -244,10 +244,13 @@ class _Pass:
 
     def take(self, step: int) -> Draft:
         """Return the batch of a step, read and decoded; the next is begun. Steps are taken in order."""
-        while self._asked <= step + self._ahead:
-            self._asked += 1
-            self._coming.append(self._reader.submit(self._read, self._asked))
-        self._coming.popleft().result()
+        if not self._ahead:
+            self._read(step + 1)
+        else:
+            while self._asked <= step + self._ahead:
+                self._asked += 1
+                self._coming.append(self._reader.submit(self._read, self._asked))
+            self._coming.popleft().result()
         draft = self._filling.take(step)
         try:
             self._decoder.fill(draft.files, draft.image, draft.places)
@@ -258,11 +261,13 @@ class _Pass:
 
     def _read(self, steps: int) -> None:
         """Read what the first steps still miss."""
+        if self._failed:  # what was begun ahead ends at once
+            raise CancelledError
         try:
-            while not self._failed and (record := self._filling.missing(steps)) is not None:
+            while (record := self._filling.missing(steps)) is not None:
                 self._advance(record)
         except BaseException:
-            self._failed = True  # what was begun ahead ends at once
+            self._failed = True
             raise
 
     def _advance(self, record: int) -> None:
