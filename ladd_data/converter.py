@@ -46,6 +46,7 @@ class Answers:
     dataset: the set that was distilled, by a converter's own name for it; stands for normalization and classes.
     temperature: what the logits were divided by before they became the stored probabilities.
     seed, permutations: of the sampler that decided which picture a row of labels is of.
+    some_classes: True where there are images of some of the classes only, as of a subset labelled by a teacher of more.
     """
 
     normalization: Normalization | None = None
@@ -65,6 +66,7 @@ class Answers:
     temperature: float | None = None
     seed: int | None = None
     permutations: int | None = None
+    some_classes: bool | None = None
 
     def said(self) -> dict[str, JsonValue]:
         """Return all that was answered, as `Distilled.asserted` and the manifest keep it."""
@@ -86,6 +88,7 @@ class Answers:
             "temperature": self.temperature,
             "seed": self.seed,
             "permutations": self.permutations,
+            "some_classes": self.some_classes,
         }
         return {key: value for key, value in said.items() if value is not None}
 
@@ -148,6 +151,7 @@ class ViewLabels:
     space: what the values are. temperature: what probabilities were softened by; 1 for logits.
     present: bool [n, views], which views there are; None where none is missing.
     recipe: what the labels are meant for.
+    kept: classes of each view whose logits the method kept, where it kept the largest only; values of others are -inf.
     """
 
     name: str
@@ -158,6 +162,7 @@ class ViewLabels:
     recipe: Recipe
     temperature: float = 1.0
     present: NDArray[np.bool_] | None = None
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

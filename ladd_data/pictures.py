@@ -10,7 +10,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -21,23 +20,14 @@ from ladd_data.errors import ConvertError, UsageError
 from ladd_data.joined_files import JoinedFiles, join_files
 from ladd_data.jpeg import (
     JPEG_END,
-    HeaderCutError,
     check_jpeg,
     check_jpeg_end,
     decode_jpeg,
     max_jpeg_bytes,
-    read_jpeg_header,
 )
 from ladd_data.manifest import MAX_PIXELS, MAX_SIDE
+from ladd_data.picture_heads import FORMATS, Peek, look_at, read_file
 from ladd_data.types import U8
-
-PEEK_BYTES = 4096
-"""Of each file, to find its size in; more are read only where these do not hold it."""
-READ_BYTES = 2**18
-
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
-_CHANNELS = {"1": 1, "L": 1, "LA": 1, "P": 3, "RGB": 3, "RGBA": 3, "PA": 3}
-"""Channels that a picture of a Pillow mode is stored with."""
 
 
 @runtime_checkable
@@ -113,7 +103,7 @@ class FilePictures:
         """
         path = self._files[number]
         try:
-            data = self._give(number) if self._give else _read(path)
+            data = self._give(number) if self._give else read_file(path)
             if self._encoding == "jpeg":
                 if not data.endswith(JPEG_END):
                     check_jpeg_end(data)
@@ -160,17 +150,6 @@ _CHANGED = "another size or colour kind than at first sight: the file has change
 _WRITE_AGAIN = "Write it again, or leave it out."
 
 
-@dataclass(frozen=True, slots=True)
-class _Peek:
-    """What the first bytes of a file say; `head` is those of a JPEG, up to its first scan."""
-
-    is_jpeg: bool
-    channels: int
-    height: int
-    width: int
-    head: bytes = field(default=b"", compare=False)
-
-
 def open_pictures(files: Sequence[str | Path], give: Callable[[int], bytes] | None = None) -> FilePictures:
     """Look at picture files of one size, and decide how they will be stored.
 
@@ -190,44 +169,17 @@ def open_pictures(files: Sequence[str | Path], give: Callable[[int], bytes] | No
     if not files:
         raise UsageError("no picture files were found.")
     paths = [os.fspath(path) for path in files]
-    found, first, wrong = _look_at(paths, give)
-    if wrong:
-        reason, bad = max(wrong.items(), key=lambda item: len(item[1]))
-        others = sum(map(len, wrong.values())) - len(bad)
+    seen = look_at(paths, give)
+    if seen.wrong:
+        reason, bad = max(seen.wrong.items(), key=lambda item: len(item[1]))
+        others = sum(map(len, seen.wrong.values())) - len(bad)
         more = f", and {others} with other faults" if others else ""
         raise ConvertError(f"{bad[0]}: found {reason} ({len(bad)} of {len(paths)} files{more}). {_way_out(reason)}")
-    _refuse_sizes(found, first)
-    return _decide(paths, found, give)
+    _refuse_sizes(seen.found, seen.first)
+    return _decide(paths, seen.found, give)
 
 
-def _look_at(
-    paths: list[str], give: Callable[[int], bytes] | None
-) -> tuple[Counter[_Peek], dict[_Peek, str], dict[str, list[str]]]:
-    """Return how many files of each kind there are, the first of each kind, and those of each fault."""
-    found: Counter[_Peek] = Counter()
-    first: dict[_Peek, str] = {}
-    wrong: dict[str, list[str]] = {}
-    last, alike = _Peek(False, 0, 0, 0), 0  # the one looked at last, and how many were like it to the byte
-    for number, path in enumerate(paths):
-        try:
-            data = give(number) if give else _read(path, PEEK_BYTES)
-            if last.head and data.startswith(last.head):  # as most do: the tables of one encoder at one quality
-                alike += 1
-                continue
-            peek = _peek(path, data, whole=give is not None)
-        except (OSError, ValueError) as error:
-            wrong.setdefault(getattr(error, "strerror", None) or str(error), []).append(path)
-            continue
-        first.setdefault(peek, path)
-        if alike:
-            found[last] += alike
-        last, alike = peek, 1
-    if alike:
-        found[last] += alike
-    return found, first, wrong
-
-
-def _refuse_sizes(found: Counter[_Peek], first: dict[_Peek, str]) -> None:
+def _refuse_sizes(found: Counter[Peek], first: dict[Peek, str]) -> None:
     sizes: Counter[tuple[int, int]] = Counter()
     for peek, count in found.items():
         sizes[peek.width, peek.height] += count
@@ -245,7 +197,7 @@ def _refuse_sizes(found: Counter[_Peek], first: dict[_Peek, str]) -> None:
         )
 
 
-def _decide(paths: list[str], found: Counter[_Peek], give: Callable[[int], bytes] | None) -> FilePictures:
+def _decide(paths: list[str], found: Counter[Peek], give: Callable[[int], bytes] | None) -> FilePictures:
     channels = {peek.channels for peek in found}
     one = next(iter(found))
     shape = (max(channels), one.height, one.width)
@@ -260,64 +212,6 @@ def _decide(paths: list[str], found: Counter[_Peek], give: Callable[[int], bytes
         grey = sum(count for peek, count in found.items() if peek.channels == 1)
         notes.append(f"{grey} greyscale files are stored as RGB, because the others are RGB.")
     return FilePictures(paths, shape, "png", tuple(notes), give)
-
-
-def _peek(path: str, data: bytes, *, whole: bool) -> _Peek:
-    """Return what a file is, from its first bytes; `whole`: these are all it has.
-
-    Raises:
-        OSError: it cannot be read again.
-        ValueError: it cannot be stored; says why, in words that are the same for the same fault.
-    """
-    if not data:
-        raise ValueError("an empty file")
-    if data.startswith(b"\xff\xd8"):
-        try:
-            header = read_jpeg_header(data)
-        except HeaderCutError:
-            data = data if whole else _read(path)
-            header = read_jpeg_header(data)
-        if header.orientation != 1:
-            raise ValueError("a picture whose EXIF note turns it")
-        return _Peek(True, header.channels, header.height, header.width, data[: header.scan])
-    return _peek_other(io.BytesIO(data) if whole else path, data)
-
-
-def _peek_other(file: str | io.BytesIO, data: bytes) -> _Peek:
-    if data.startswith(b"version https://git-lfs"):
-        raise ValueError("a Git LFS pointer, not the file")
-    if data.startswith(b"\x89PNG") and len(data) > 24 and data[24] == 16:
-        raise ValueError("a PNG of 16 bits a channel")
-    try:
-        with Image.open(file, formats=_FORMATS) as picture:
-            width, height = picture.size
-            mode, turned = picture.mode, picture.getexif().get(0x0112, 1) not in (0, 1)
-            moves = getattr(picture, "is_animated", False)
-    except Image.DecompressionBombError as error:
-        raise ValueError("a picture of too many pixels") from error
-    except Exception as error:  # any bytes at all: a decoder's error may be of any kind
-        raise ValueError("a file that is no picture") from error
-    if mode not in _CHANNELS:
-        raise ValueError(f"a picture of mode {mode}")
-    if turned:
-        raise ValueError("a picture whose EXIF note turns it")
-    if moves:
-        raise ValueError("a picture of several frames")
-    return _Peek(False, _CHANNELS[mode], height, width)
-
-
-def _read(path: str, limit: int | None = None) -> bytes:
-    """Return a file's bytes, or the first of them; a third of the time that `Path.read_bytes` takes for small files."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        if limit is not None:
-            return os.read(handle, limit)
-        parts = [os.read(handle, READ_BYTES)]
-        while len(parts[-1]) == READ_BYTES:
-            parts.append(os.read(handle, READ_BYTES))
-        return b"".join(parts) if len(parts) > 1 else parts[0]
-    finally:
-        os.close(handle)
 
 
 def _read_into(path: str, room: memoryview) -> int:
@@ -360,7 +254,7 @@ def _decode(data: bytes, shape: tuple[int, int, int]) -> U8:
         found = check_jpeg(data).channels
         return np.broadcast_to(decode_jpeg(data, found, height, width), shape)
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as picture:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             if picture.size != (width, height):
                 raise ValueError(_CHANGED)
             if picture.has_transparency_data and picture.convert("RGBA").getchannel("A").getextrema()[0] != 255:

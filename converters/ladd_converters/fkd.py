@@ -2,10 +2,11 @@
 
     <fkd-path>/epoch_<e>/batch_<b>.tar      SRe2L, CDA, LPLD, G-VBSM, EDC: see fkd_batches.py for the fields
     <fkd-path>/sampler_indices_epoch.json   LPLD only: which picture each row is of; see fkd_order.py
+    <fkd-path>/batch_<b>.tar                LPQLD, with sampler_indices_batch.json, which says the same
 
 The pictures lie elsewhere (--images): the folder of class folders that the relabel program was run on. An epoch
-becomes a view: view e of a picture is the crop it got in epoch e, mixed as it was then. The labels become a label set
-of their own beside the pictures.
+becomes a view: view e of a picture is the crop it got in epoch e, mixed as it was then (LPQLD: the one it got when it
+came up for the e-th time). The labels become a label set of their own beside the pictures.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import ClassVar
 
 from ladd_converters.class_folders import is_folder, scan
 from ladd_converters.class_labels import refuse_answers
-from ladd_converters.fkd_batches import holds_batches
+from ladd_converters.fkd_batches import FLAT_INDEX_FILE, holds_batches
 from ladd_converters.fkd_views import FkdReader
 from ladd_converters.gvbsm import GvbsmConverter
 from ladd_converters.imagefolder import ImageFolderConverter
@@ -37,13 +38,17 @@ class FkdConverter:
     """Reads the labels of one relabel run, and its pictures through the converter that knows them."""
 
     name: ClassVar[str] = "fkd"
-    summary: ClassVar[str] = "SRe2L, CDA, LPLD, G-VBSM, EDC: epoch_0/batch_0.tar of a relabel run, and its pictures"
+    summary: ClassVar[str] = "SRe2L, CDA, LPLD, LPQLD, G-VBSM, EDC: batch files of a relabel run, and its pictures"
     datasets: ClassVar[Mapping[str, Preset]] = Sre2lConverter.datasets
 
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a relabel run, or None."""
         runs = _find_labels(path)
-        return f"epoch_0/batch_0.tar in {runs[0].name}, as SRe2L's relabel step names them" if runs else None
+        if not runs:
+            return None
+        if (runs[0] / FLAT_INDEX_FILE).is_file():
+            return f"batch_0.tar and {FLAT_INDEX_FILE} in {runs[0].name}, as LPQLD's relabel step names them"
+        return f"epoch_0/batch_0.tar in {runs[0].name}, as SRe2L's relabel step names them"
 
     def describe(self, path: Path) -> Description:
         """Say what would be read and asked; see `ladd_data.Converter.describe`."""

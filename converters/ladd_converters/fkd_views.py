@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from ladd_converters.fkd_batches import BatchFile, BatchRows, find_gap, list_batches, pixel_boxes, read_batch
+from ladd_converters.fkd_batches import (
+    FLAT_INDEX_FILE,
+    BatchFile,
+    BatchRows,
+    find_gap,
+    list_batches,
+    pixel_boxes,
+    read_batch,
+)
 from ladd_converters.fkd_order import (
     INDEX_FILE,
     SEED,
@@ -21,10 +29,11 @@ from ladd_converters.fkd_order import (
     check_places,
     folder_listing,
     listing_digest,
+    read_batch_places,
     read_index_file,
     sampled_orders,
 )
-from ladd_data import RECIPES, Answers, Boxes, ConvertError, Mix, Pictures, UsageError, ViewLabels
+from ladd_data import RECIPES, Answers, Boxes, ConvertError, Mix, Pictures, Recipe, UsageError, ViewLabels
 
 HELD_BYTES = 2**28
 """Of labels that are put in order in memory; more go through a file in the place for temporary ones."""
@@ -45,10 +54,12 @@ class FkdReader:
         self._run, self._answers = run, answers or Answers()
         self._files = list_batches(run)
         self._first = read_batch(self._files[0])
+        self._flat = self._files[0].epoch is None
+        self._index_file = run / (FLAT_INDEX_FILE if self._flat else INDEX_FILE)
         self.order_is: OrderIs = "sampled"
         if self._first.index is not None:
             self.order_is = "stated by each row"
-        elif (run / INDEX_FILE).is_file():
+        elif self._index_file.is_file():
             self.order_is = "stated by the index file"
         self.facts: dict[str, JsonValue] = {}
         self.notes: list[str] = []
@@ -57,6 +68,10 @@ class FkdReader:
         """Return what the names alone tell."""
         epochs = len({file.epoch for file in self._files})
         said = [f"{len(self._files)} batches of {epochs} epochs: {epochs} view{'s' if epochs > 1 else ''} a picture."]
+        if self._flat:
+            said = [
+                f"{len(self._files)} batches; view k of a picture is the one it got when it came up for the k-th time."
+            ]
         if gap := find_gap(self._files):
             said.append(f"{gap} is missing.")
         return said
@@ -74,8 +89,10 @@ class FkdReader:
             UsageError: an answer is missing, or contradicts what the files say.
         """
         records = _records_by_place(self._run, folder, pictures)
-        epochs = sorted({file.epoch for file in self._files})
-        self._check_names(epochs)
+        self._check_names()
+        if self._flat:
+            return self._read_flat(folder, pictures.shape, records, classes)
+        epochs = sorted({file.epoch for file in self._files if file.epoch is not None})
         views = _Views(pictures.shape, len(epochs), self._first, classes)
         orders = self._orders(len(records), len(epochs))
         sizes = Counter[int]()
@@ -86,7 +103,27 @@ class FkdReader:
         self._say(folder, records, views, sizes, len(epochs))
         return labels
 
-    def _check_names(self, epochs: list[int]) -> None:
+    def _read_flat(
+        self, folder: Path, shape: tuple[int, int, int, int], records: NDArray[np.int64], classes: int
+    ) -> ViewLabels:
+        """Read LPQLD's batches, whose epochs are in no name and need not be whole."""
+        self._refuse_order_answers()
+        places = read_batch_places(self._index_file, [file.number for file in self._files], len(records))
+        times = np.bincount(np.concatenate(places), minlength=len(records))
+        views = _Views(shape, int(times.max()), self._first, classes)
+        seen = np.zeros(len(records), np.int64)
+        for file, here in zip(self._files, places, strict=True):
+            rows = self._first if file == self._files[0] else read_batch(file)
+            if len(rows) != len(here):
+                raise self._wrong_count(file.path, len(rows), len(here))
+            own = records[here]
+            views.put(rows, seen[own], own)
+            seen[own] += 1
+        labels = views.labels(self._space(views), 1.0)
+        self._say(folder, records, views, Counter(map(len, places)), int(times.max()))
+        return labels
+
+    def _check_names(self) -> None:
         gap = find_gap(self._files)
         if gap is None:
             return
@@ -101,9 +138,7 @@ class FkdReader:
         """Return the places of each epoch's rows; None where each file says them."""
         answers = self._answers
         if self.order_is != "sampled":
-            for name in ("seed", "permutations"):
-                if getattr(answers, name) is not None:
-                    raise UsageError(f"--{name}: the order is {self.order_is}; leave it out.")
+            self._refuse_order_answers()
         if self.order_is == "stated by each row":
             return None
         if self.order_is == "stated by the index file":
@@ -112,6 +147,11 @@ class FkdReader:
         if answers.seed is None:
             self.facts["fkd_seed"] = f"{SEED}, SRe2L's default"
         return sampled_orders(count, epochs, seed, 1 if draws == 1 else 2)
+
+    def _refuse_order_answers(self) -> None:
+        for name in ("seed", "permutations"):
+            if getattr(self._answers, name) is not None:
+                raise UsageError(f"--{name}: the order is {self.order_is}; leave it out.")
 
     def _read_epoch(
         self, files: list[BatchFile], order: Order | None, records: NDArray[np.int64], views: _Views, view: int
@@ -141,7 +181,7 @@ class FkdReader:
         return at
 
     def _wrong_count(self, place: Path, rows: int, pictures: int) -> ConvertError:
-        whose = f"{INDEX_FILE} lists" if self.order_is == "stated by the index file" else "there are"
+        whose = f"{self._index_file.name} lists" if self.order_is == "stated by the index file" else "there are"
         return ConvertError(
             f"{place}: found {rows} rows where {whose} {pictures} pictures; expected as many of each. A picture was "
             "added or removed since the labels were made, or a batch is missing or of another run: rows would be of "
@@ -151,6 +191,8 @@ class FkdReader:
     def _space(self, views: _Views) -> Literal["logits", "probs"]:
         """Return what the outputs are, read from them or said by the person."""
         said = self._answers.label_space
+        if views.kept and said not in (None, "logits"):
+            raise UsageError(f"--label-space {said}: LPQLD keeps the largest logits. Leave it out.")
         if said not in (None, "logits", "probs"):
             raise UsageError(f"--label-space {said}: relabel files hold logits, or probs where a method softened them.")
         if views.sum_to_one and said is None:
@@ -184,9 +226,10 @@ class FkdReader:
                 "Which picture each row is of follows from the listing, the seed and torch's sampler; only a replay "
                 "with the teacher can confirm it (--teacher, or ladd check-labels)."
             )
-        short = sum(times for rows, times in sizes.items() if rows < count)
-        if short:
-            missing = int((~views.present).sum())
+        short, missing = sum(times for rows, times in sizes.items() if rows < count), int((~views.present).sum())
+        if missing and self._flat:
+            self.notes.append(f"Not every picture came up {epochs} times: {missing} views are missing.")
+        elif short and not self._flat:
             self.notes.append(f"{short} of {epochs} epochs hold fewer rows than pictures: {missing} views are missing.")
         self.notes += views.notes
 
@@ -197,8 +240,8 @@ class _Views:
     def __init__(self, shape: tuple[int, int, int, int], epochs: int, first: BatchRows, classes: int) -> None:
         count, _, self._height, self._width = shape
         self._classes, self._with_flips = classes, first.flip is not None
-        kind = first.output.dtype
-        self.outputs = _room((count, epochs, classes), kind)
+        self.kept = None if first.ids is None or first.ids.shape[1] == classes else first.ids.shape[1]
+        self.outputs = _room((count, epochs, classes), first.output.dtype)
         self.present = np.zeros((count, epochs), np.bool_)
         self.columns: dict[str, NDArray[Any]] = {
             "view_box": np.zeros((count, epochs, 4), np.uint16),
@@ -212,7 +255,7 @@ class _Views:
         self.kinds = Counter[str]()
         self.sum_to_one = True
         self.notes: list[str] = []
-        self._unmixed = first.index is not None and self._height <= _UNMIXED_SIDE
+        self._unmixed = first.index is not None and first.fields == 7 and self._height <= _UNMIXED_SIDE
         self._antialiased = first.fields == 8
 
     @property
@@ -220,14 +263,9 @@ class _Views:
         """How rows were mixed."""
         return " and ".join(sorted(self.kinds))
 
-    def put(self, rows: BatchRows, view: int, records: NDArray[np.int64]) -> None:
-        """Put a batch's rows where they belong."""
-        path = rows.file.path
-        if rows.output.shape[1] != self._classes:
-            raise ConvertError(
-                f"{path}: found outputs of {rows.output.shape[1]} classes; expected {self._classes}, the dataset's. "
-                "The teacher was trained on another list of classes: these labels are not of this dataset."
-            )
+    def put(self, rows: BatchRows, view: int | NDArray[np.int64], records: NDArray[np.int64]) -> None:
+        """Put a batch's rows where they belong; `view` is of all of them, or of each."""
+        path, output = rows.file.path, self._unfold(rows)
         if rows.output.dtype != self.outputs.dtype or (rows.flip is not None) != self._with_flips:
             raise ConvertError(
                 f"{path}: found other kinds of fields than in the first batch; expected one run's files."
@@ -242,15 +280,36 @@ class _Views:
             columns["view_flip"][records, view] = rows.flip
         if rows.partner is not None:
             columns["view_partner"][records, view] = records[rows.partner]
+            columns["view_partner_view"][records, view] = np.broadcast_to(view, len(rows))[rows.partner]
             if rows.bbox is not None:
                 columns["view_mix_box"][records, view] = self._paste(rows, rows.bbox)
             else:
                 columns["view_mix_lambda"][records, view] = rows.lam
         self.kinds[rows.kind] += len(rows)
-        self.outputs[records, view] = rows.output
+        self.outputs[records, view] = output
         self.present[records, view] = True
         sums = rows.output.astype(np.float64).sum(1)
-        self.sum_to_one &= bool(rows.output.min() >= 0 and np.abs(sums - 1).max() < 0.02)
+        self.sum_to_one &= bool(rows.output.min() >= 0 and np.abs(sums - 1).max() < 0.02) and rows.ids is None
+
+    def _unfold(self, rows: BatchRows) -> NDArray[np.floating[Any]]:
+        """Return an output for each class, [B, classes]; minus infinity for those that were not kept."""
+        path, given = rows.file.path, rows.output
+        if rows.ids is None:
+            if given.shape[1] != self._classes:
+                raise ConvertError(
+                    f"{path}: found outputs of {given.shape[1]} classes; expected {self._classes}, the dataset's. "
+                    f"{_way_to_classes(given.shape[1], self._classes)}"
+                )
+            return given
+        if int(rows.ids.max()) >= self._classes or (self.kept or self._classes) != rows.ids.shape[1]:
+            raise ConvertError(
+                f"{path}: found {rows.ids.shape[1]} classes a row, up to number {int(rows.ids.max())}; expected "
+                f"{self.kept or self._classes}, below {self._classes}, the dataset's. "
+                f"{_way_to_classes(int(rows.ids.max()) + 1, self._classes)}"
+            )
+        output = np.full((len(rows), self._classes), -np.inf, given.dtype)
+        np.put_along_axis(output, rows.ids, given, 1)
+        return output
 
     def _paste(self, rows: BatchRows, bbox: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
         top, left, bottom, right = bbox
@@ -285,8 +344,24 @@ class _Views:
             space=space,
             temperature=temperature,
             present=None if self.present.all() else self.present,
-            recipe=RECIPES["sre2l"],
+            recipe=RECIPES["sre2l"] if self.kept is None else _lpqld(self.kept),
+            kept=self.kept,
         )
+
+
+def _way_to_classes(outputs: int, classes: int) -> str:
+    if outputs > classes:
+        return (
+            "The teacher knows more classes: give all of them in its order (--dataset imagenet-1k, or --classes "
+            "@FILE), and --some-classes, as there are pictures of some only."
+        )
+    return "The teacher was trained on another list of classes: these labels are not of this dataset."
+
+
+def _lpqld(kept: int) -> Recipe:
+    """Return how LPQLD trains, but that its teacher's temperature falls from 20 to 2 (x 0.7 every 30 epochs)."""
+    own = {"loss": "topk-kl", "top_k": kept, "temperature": 1.0, "teacher_temperature": 20.0, "source": "LPQLD"}
+    return Recipe.model_validate(RECIPES["sre2l"].model_dump() | own)
 
 
 def _records_by_place(run: Path, folder: Path, pictures: Pictures) -> NDArray[np.int64]:

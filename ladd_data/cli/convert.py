@@ -92,6 +92,14 @@ def convert(
         int | None,
         typer.Option(rich_help_panel=_FACTS, min=1, max=2, help="For fkd: drawn an epoch; 1 by an old torch."),
     ] = None,
+    some_classes: Annotated[
+        bool,
+        typer.Option(
+            "--some-classes",
+            rich_help_panel=_FACTS,
+            help="There are images of some of the classes only; keep them all.",
+        ),
+    ] = False,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -157,6 +165,7 @@ def convert(
         temperature=temperature,
         seed=seed,
         permutations=permutations,
+        some_classes=some_classes or None,
     )
     distilled = converter.read(path, fill_in(converter, said))
     conversion = prepare(distilled, _name(name, out), pixels=pixels, png=png, license=license)

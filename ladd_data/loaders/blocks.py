@@ -29,7 +29,7 @@ from ladd_data.png import decode_png
 from ladd_data.shards.container import ShardError, clause_of, place_of
 from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, check_footer_at, check_shard
 from ladd_data.shards.images import PixelImages
-from ladd_data.shards.joined import JoinedFolder, plain_of
+from ladd_data.shards.joined import RelabelledFolder, plain_of
 from ladd_data.shards.layout import Records, pick
 from ladd_data.shards.limits import Chunk, Page, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
@@ -96,8 +96,8 @@ class ShardBlocks(ABC):
     """The blocks of one shard, which has been checked as far as it can be without reading them."""
 
     def __init__(self, folder: Folder, index: int) -> None:
-        """Keep where the shard is in the dataset; labels of a label set are joined to what it holds."""
-        self._joined = folder if isinstance(folder, JoinedFolder) else None
+        """Keep where the shard is in the dataset; other dense labels than those in it are joined to what it holds."""
+        self._relabelled = folder if isinstance(folder, RelabelledFolder) else None
         self._folder = plain_of(folder)
         self._index, self._shard = index, folder.shards[index]
         self._first = sum(shard.rows for shard in folder.shards[:index])
@@ -139,10 +139,10 @@ class ShardBlocks(ABC):
 
     def _block(self, number: int, read_ids: Callable[[], list[str]], labels: I64, columns: Columns) -> Block:
         row = self._starts[number]
-        if self._joined is not None:
-            columns = self._joined.with_labels(self._first + row, Records(read_ids(), labels, [], columns)).dense
+        if self._relabelled is not None:
+            columns = self._relabelled.with_labels(self._first + row, Records(read_ids(), labels, [], columns)).dense
         block = Block(self._shard, row, self._first + row, read_ids, labels, pick(columns, _WANTED))
-        _check_boxes(self._joined or self._folder, block)
+        _check_boxes(self._relabelled or self._folder, block)
         return block
 
 
@@ -194,13 +194,14 @@ class ParquetBlocks(ShardBlocks):
         group, first = self._groups[number], self._starts[number]
         kinds = {"label": ((), "int64"), **self._folder.layout.dense}
         texts, columns = None, {}
+        wanted = "soft_" if self._relabelled else _WANTED
         for chunk in group.chunks:
             name = chunk.path.split(".")[0]
             where = f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
             if name == "id":
                 texts = TextPages(where, chunk)
                 self._read_pages_of(window, where, chunk, texts.add, verify)
-            elif name == "label" or (name.startswith(_WANTED) and name in kinds):
+            elif name == "label" or (name.startswith(wanted) and name in kinds):
                 shape, dtype = kinds[name]
                 stored = np.dtype(np.uint8 if dtype == "bytes" else dtype)
                 columns[name] = self._memory.lend(f"block {name}", shape, stored, group.rows)
