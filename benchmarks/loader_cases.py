@@ -83,8 +83,8 @@ def write_arrays(base: Base, folder: Path) -> None:
         maps["image"][number], maps["label"][number], maps["dense"][number] = image, label, dense
 
 
-def read_arrays(folder: Path, batch: int) -> Epochs:
-    maps = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "dense")]
+def read_arrays(folder: Path, batch: int, records: int | None = None) -> Epochs:
+    maps = [np.load(folder / f"{name}.npy", mmap_mode="r")[:records] for name in ("image", "label", "dense")]
 
     def epoch(number: int) -> Iterator[Any]:
         order = np.random.default_rng(number).permutation(len(maps[0]))
@@ -125,6 +125,11 @@ def write_ladd(kind: PngKind, edition: Edition) -> Callable[[Base, Path], None]:
             )
 
     return write
+
+
+def read_stream(folder: Path, batch: int) -> Epochs:
+    loader = ladd.stream(folder / "set", batch, shuffle=True)
+    return lambda number: loader
 
 
 def read_ours(placement: Any) -> Callable[[Path, int], Epochs]:
@@ -277,13 +282,13 @@ CASES = [
     Case("limit: np.take from memmaps", "arrays", read_arrays),
     Case("ladd resident", "stored Parquet", read_ours("resident")),
     Case("ladd cached", "stored Parquet", read_ours("cached")),
-    Case("ladd streaming, stored PNG", "stored Parquet", read_ours("streaming")),
+    Case("ladd streaming, stored PNG", "stored Parquet", read_stream),
     Case("ladd to_torch, 0 workers", "stored Parquet", read_map_style(0)),
     Case("ladd to_torch, 2 workers", "stored Parquet", read_map_style(2)),
     Case("datasets map, stored PNG", "stored Parquet", read_datasets(streaming=False)),
     Case("datasets streaming, stored PNG", "stored Parquet", read_datasets(streaming=True)),
     Case("WebDataset, stored PNG", "stored tar", read_webdataset),
-    Case("ladd streaming, ordinary PNG", "small Parquet", read_ours("streaming")),
+    Case("ladd streaming, ordinary PNG", "small Parquet", read_stream),
     Case("datasets map, ordinary PNG", "small Parquet", read_datasets(streaming=False)),
     Case("datasets streaming, ordinary PNG", "small Parquet", read_datasets(streaming=True)),
     Case("WebDataset, ordinary PNG", "small tar", read_webdataset),

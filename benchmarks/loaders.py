@@ -1,12 +1,14 @@
 """The same records through our loaders and through others, with the limit that memory sets, in one run.
 
-    python benchmarks/loaders.py --markdown docs/loaders-benchmark.md          the whole page, about 12 minutes
-    python benchmarks/loaders.py --records 2000 --classes 10 --only ladd       a part of it
+    python benchmarks/loaders.py --results rows.json --markdown docs/loaders-benchmark.md    the whole page
+    python benchmarks/loaders.py --results rows.json --markdown ... --minutes 12             as much as fits
+    python benchmarks/loaders.py --records 2000 --classes 10 --only ladd                     a part of it
 
 Each form (benchmarks/loader_cases.py) is written once and read in processes of its own, `--rounds` times; the better
-round is shown. Peers that are not installed are named. Two are in no extra, as mosaicml-streaming pins older versions
-than ours, which it does without in this use: in an environment of its own, `pip install litdata boto3 transformers`,
-then `pip install --no-deps mosaicml-streaming zstd brotli python-snappy cramjam catalogue`.
+round is shown. What `--results` has is not measured again: a run that was stopped goes on where it was. Peers that are
+not installed are named. Two are in no extra, as mosaicml-streaming pins older versions than ours, which it does without
+in this use: in an environment of its own, `pip install litdata boto3 transformers`, then `pip install --no-deps
+mosaicml-streaming zstd brotli python-snappy cramjam catalogue`.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -43,8 +46,28 @@ STREAMED = (
     "WebDataset, stored PNG",
 )
 """Forms that are measured at sizes that take gigabytes in each."""
-PLAN = ((10, 2_000, None), (10, 20_000, None), (10, 100_000, STREAMED), (1000, 2_000, None), (1000, 20_000, STREAMED))
-"""(classes, records, forms; None: all of them)."""
+PLAN = ((10, 20_000, None), (1000, 20_000, STREAMED), (10, 2_000, None), (10, 100_000, STREAMED), (1000, 2_000, None))
+"""(classes, records, forms; None: all of them), the most telling first. One form at a time is on the disk, beside the
+arrays that the limit is measured on: at 100,000 records 16 GB with the cache."""
+
+
+class Results:
+    """Rows that have been measured, kept in a file from one run to the next."""
+
+    def __init__(self, path: Path | None, minutes: float | None) -> None:
+        """Read the file, if there is one; after `minutes` nothing new is begun."""
+        self._path, self._end = path, None if minutes is None else time.monotonic() + 60 * minutes
+        self.rows: dict[str, Row] = json.loads(path.read_text()) if path is not None and path.exists() else {}
+
+    def __setitem__(self, key: str, row: Row) -> None:
+        self.rows[key] = row
+        if self._path is not None:
+            self._path.write_text(json.dumps(self.rows, indent=1))
+
+    @property
+    def over(self) -> bool:
+        """Tell whether time is over."""
+        return self._end is not None and time.monotonic() > self._end
 
 
 def tree() -> list[int]:
@@ -104,8 +127,8 @@ class Peak:
         return self.high - self.base
 
 
-def measure(name: str, folder: Path, batch: int, seconds: float) -> Row:
-    """Read a form in this process: the first batch, the rest of the first pass, and later passes."""
+def measure(name: str, folder: Path, arrays: Path, batch: int, seconds: float) -> Row:
+    """Read a form in this process: the first batch, the rest of the first pass, later passes; then the limit."""
     from loader_cases import CASES
 
     from ladd_data.errors import UsageError
@@ -126,7 +149,20 @@ def measure(name: str, folder: Path, batch: int, seconds: float) -> Row:
     if ended:
         row["later"], *_ = rate((item for number in itertools.count(1) for item in epochs(number)), seconds)
     row["mb"] = peak.end()
+    row["limit"] = measure_limit(arrays, batch)
     return row
+
+
+def measure_limit(arrays: Path, batch: int) -> float:
+    """Return samples a CPU-second of a gather from memory now: the best of a few passes of this thread."""
+    from loader_cases import read_arrays
+
+    epochs, rates = read_arrays(arrays, batch, 20_000), []
+    for number in range(4):
+        began = time.thread_time()
+        samples = sum(len(batches[0]) for batches in epochs(number))
+        rates.append(samples / (time.thread_time() - began))
+    return max(rates)
 
 
 def rate(batches: Any, seconds: float) -> tuple[list[float], bool, float]:
@@ -150,7 +186,8 @@ def rate(batches: Any, seconds: float) -> tuple[list[float], bool, float]:
 
 def run_case(options: argparse.Namespace, name: str, folder: Path) -> Row:
     """Measure a form in a process of its own."""
-    command = [sys.executable, __file__, "--step", name, str(folder), "--batch", str(options.batch)]
+    arrays = str(folder.parent / "arrays")
+    command = [sys.executable, __file__, "--step", name, str(folder), arrays, "--batch", str(options.batch)]
     caches = {"LADD_CACHE": str(folder / "ladd-cache"), "HF_DATASETS_CACHE": str(folder / "hf-cache")}
     environment = os.environ | caches | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -161,35 +198,42 @@ def run_case(options: argparse.Namespace, name: str, folder: Path) -> Row:
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def run_all(options: argparse.Namespace, count: int, classes: int, names: Sequence[str] | None) -> dict[str, Row]:
-    """Write and measure forms of one size: those of these names, or all."""
+def run_all(
+    options: argparse.Namespace, results: Results, count: int, classes: int, names: Sequence[str] | None
+) -> None:
+    """Write and measure forms of one size that have no row yet: those of these names, or all."""
     from loader_cases import CASES, WRITERS, Base
 
-    base, rows = Base(count, classes, options.size), {}
+    base = Base(count, classes, options.size)
+    wanted = [case for case in CASES if key_of(options, count, classes, case.name) not in results.rows]
+    wanted = [case for case in wanted if names is None or case.name in names]
+    wanted = [case for case in wanted if options.only is None or options.only in case.name or case.form == "arrays"]
     with tempfile.TemporaryDirectory(dir=options.work) as home:
-        for form, cases in itertools.groupby(CASES, lambda case: case.form):
-            folder = Path(home) / "form"
-            chosen = [case for case in cases if names is None or case.name in names]
-            chosen = [case for case in chosen if options.only is None or options.only in case.name or form == "arrays"]
+        for form, cases in itertools.groupby(wanted, lambda case: case.form):
+            chosen, failure = list(cases), ""
+            if results.over:
+                return
+            for name, needed in (("arrays", WRITERS["arrays"]), (form, WRITERS[form])):
+                folder = Path(home) / name.replace(" ", "-")
+                if not folder.exists():
+                    folder.mkdir()
+                    try:
+                        needed(base, folder)
+                    except ImportError as error:  # a peer that is not installed, or without what it needs
+                        failure = f"failed: {error}"
             for case in chosen:
-                if missing := [name for name in case.needs if importlib.util.find_spec(name) is None]:
-                    rows[case.name] = {"absent": f"{missing[0]} is not installed"}
-            chosen = [case for case in chosen if case.name not in rows]
-            if not chosen:
-                continue
-            folder.mkdir()
-            try:
-                WRITERS[form](base, folder)
-            except ImportError as error:  # a peer that is installed without what it needs
-                rows |= {case.name: {"absent": f"failed: {error}"} for case in chosen}
-                chosen = []
-            for case in chosen:
-                rows[case.name] = measure_rounds(options, case.name, folder)
-                print(
-                    f"{count:>7} {classes:>5} {case.name:36}{json.dumps(rows[case.name])}", file=sys.stderr, flush=True
-                )
-            shutil.rmtree(folder)
-    return rows
+                missing = [package for package in case.needs if importlib.util.find_spec(package) is None]
+                absent = f"{missing[0]} is not installed" if missing else failure
+                row = {"absent": absent} if absent else measure_rounds(options, case.name, folder)
+                results[key_of(options, count, classes, case.name)] = row
+                print(f"{count:>7} {classes:>5} {case.name:36}{json.dumps(row)}", file=sys.stderr, flush=True)
+            if form != "arrays":
+                shutil.rmtree(folder)
+
+
+def key_of(options: argparse.Namespace, count: int, classes: int, name: str) -> str:
+    """Return what a row is kept under."""
+    return f"{classes} classes, {count} records, {options.size} px, {options.batch} a batch: {name}"
 
 
 def measure_rounds(options: argparse.Namespace, name: str, folder: Path) -> Row:
@@ -201,6 +245,7 @@ def measure_rounds(options: argparse.Namespace, name: str, folder: Path) -> Row:
     if absent := [row for row in found if "absent" in row]:
         return absent[0]
     best: Row = {"mb": min(row["mb"] for row in found), "first": min(row["first"] for row in found)}
+    best["limit"] = statistics.median(row["limit"] for row in found)
     for key in ("pass", "later"):
         given = [row[key] for row in found if key in row]
         if given:
@@ -217,26 +262,25 @@ def disk_bytes(folder: Path) -> int:
 
 
 def write_table(rows: dict[str, Row], count: int, classes: int) -> list[str]:
-    """Return a table, as Markdown."""
-    limit: Row = next(iter(rows.values()))
-    if "absent" in limit:
-        return [f"## {count:,} records, {classes} classes", "", f"Not measured: {limit['absent']}", ""]
-    best = (limit["later"] if "later" in limit else limit["pass"])[0]
+    """Return a table, as Markdown; of forms by name, those measured in whatever order."""
+    from loader_cases import CASES
+
     lines = [f"## {count:,} records, {classes} classes", ""]
     lines += [
-        "| form | samples a CPU-second: first pass | later passes | limit / this | samples a second | first batch s "
+        "| form | samples a CPU-second: first pass | later passes | limit then | limit / this | samples a second "
     ]
-    lines[-1] += "| first opening ever s | memory MB | disk MB |"
-    lines.append("|---|" + "---:|" * 8)
-    for name, row in rows.items():
+    lines[-1] += "| first batch s | first opening ever s | memory MB | disk MB |"
+    lines.append("|---|" + "---:|" * 9)
+    for name in (case.name for case in CASES if case.name in rows):
+        row = rows[name]
         if "absent" in row:
-            lines.append(f"| {name} | {row['absent']} | | | | | | | |")
+            lines.append(f"| {name} | {row['absent']} | | | | | | | | |")
             continue
         last = row["later"] if "later" in row else row["pass"]
         later = f"{row['later'][0]:,.0f}" if "later" in row else ""
-        ratios = " / ".join(say_ratio(best / row[key][0]) for key in ("pass", "later") if key in row)
+        ratios = " / ".join(say_ratio(row["limit"] / row[key][0]) for key in ("pass", "later") if key in row)
         lines.append(
-            f"| {name} | {row['pass'][0]:,.0f} | {later} | {ratios} | {last[1]:,.0f} "
+            f"| {name} | {row['pass'][0]:,.0f} | {later} | {row['limit']:,.0f} | {ratios} | {last[1]:,.0f} "
             f"| {row['first']:.2f} | {row['opening']:.2f} | {row['mb']:,.0f} | {row['disk']:,.0f} |"
         )
     return [*lines, ""]
@@ -260,8 +304,8 @@ Shared machines make single numbers unsure: believe differences above a factor o
   widens them to float32). With many classes that is most of what ours cost.
 - **First pass**: of a fresh process, the first batch included, but not what opening took (where ours fill memory or
   the cache); at most `--seconds` from the first batch on. Ours compare checksums in it.
-  **Later passes** are had only by what finished the first in time. **Limit / this**: first pass / later passes, both
-  against the limit's later passes.
+  **Later passes** are had only by what finished the first in time. **Limit then**: measured in the same process,
+  right after, on 20,000 records at most. **Limit / this**: first pass / later passes, both against that.
 - In tables of 100,000 records, and of 20,000 with 1000 classes, only what could change with the number is measured: the
   others cost the same for each record (compare rows at 2,000 and 20,000), and would take gigabytes each to write.
 - **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
@@ -299,29 +343,52 @@ def main() -> None:
     parser.add_argument("--only", help="measure the limit, and forms with this in their names")
     parser.add_argument("--work", type=Path, help="a folder with room for the forms: 12 times the raw bytes")
     parser.add_argument("--markdown", type=Path, help="the page to write")
-    parser.add_argument("--step", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help="a file of rows: those in it are not measured again")
+    parser.add_argument("--minutes", type=float, help="after which nothing new is begun")
+    parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
-        print(json.dumps(measure(options.step[0], Path(options.step[1]), options.batch, options.seconds)), flush=True)
+        name, folder, arrays = options.step
+        print(json.dumps(measure(name, Path(folder), Path(arrays), options.batch, options.seconds)), flush=True)
         os._exit(0)  # a stream of datasets that is left half read may abort at exit
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)
+    results = Results(options.results, options.minutes)
     loads = [os.getloadavg()[0]]
-    tables: list[str] = []
-    plan: Iterable[tuple[int, int, Sequence[str] | None]] = PLAN
+    plan: Sequence[tuple[int, int, Sequence[str] | None]] = PLAN
     if options.records or options.classes:
         plan = [(classes, count, None) for classes in options.classes or [10] for count in options.records or [20_000]]
     for classes, count, names in plan:
-        tables += write_table(run_all(options, count, classes, names), count, classes)
+        run_all(options, results, count, classes, names)
         loads.append(os.getloadavg()[0])
         if options.markdown:  # after each size, so that a run that is stopped leaves a page
-            options.markdown.write_text(write_page(options, loads, tables))
-    print(write_page(options, loads, tables))
+            options.markdown.write_text(write_page(options, loads, write_tables(options, results, plan)))
+    print(write_page(options, loads, write_tables(options, results, plan)))
+
+
+def write_tables(
+    options: argparse.Namespace, results: Results, plan: Sequence[tuple[int, int, Sequence[str] | None]]
+) -> list[str]:
+    """Return the tables of what has been measured, by classes and records."""
+    lines: list[str] = []
+    for classes, count, _ in sorted(plan, key=lambda size: size[:2]):
+        before = key_of(options, count, classes, "")
+        rows = {key.removeprefix(before): row for key, row in results.rows.items() if key.startswith(before)}
+        lines += write_table(rows, count, classes) if rows else []
+    return lines
 
 
 def write_page(options: argparse.Namespace, loads: list[float], tables: list[str]) -> str:
     """Return the page with the tables so far."""
-    words = [word for word in sys.argv[1:] if word not in ("--work", str(options.work))]
+    hidden = (
+        "--work",
+        str(options.work),
+        "--results",
+        str(options.results),
+        "--minutes",
+        f"{options.minutes:g}" if options.minutes else "",
+    )
+    words = [word for word in sys.argv[1:] if word not in hidden]
     command = " ".join(["python benchmarks/loaders.py", *words])
     page = ["# Loaders, measured", "", f"Written by `{command}` on {date.today()}.", "", *describe_machine()]
     page += [f"Load before, between and after: {', '.join(f'{load:.1f}' for load in loads)}.", "", NOTES, *tables]

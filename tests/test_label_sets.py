@@ -22,12 +22,14 @@ from ladd_data.card.sets import offer_sets
 from ladd_data.cli import main
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
+from ladd_data.export import export_dataset
 from ladd_data.labeling.add import add_labels
 from ladd_data.labeling.journal import Progress
 from ladd_data.labeling.label import LabelPlan, Reports, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.labeling.store import GivenLabels, store_labels
 from ladd_data.manifest import Coding, Full, Mix, ViewSpec
+from ladd_data.shards import plan
 from ladd_data.shards.plan import ShardPlan
 
 MIX = Mix(count=4, flip=True, cutmix=True, mixup=True)
@@ -115,9 +117,26 @@ def test_each_set_has_a_cache_of_its_own(sets: Path) -> None:
     assert [None if d is None else tuple(d.shape) for d in dense.values()] == [(6, 25, 3), (6, 4, 3), (6, 1, 3)]
 
 
-def test_a_stream_says_that_it_cannot_join(sets: Path) -> None:
-    with pytest.raises(ladd.UsageError, match=r'label set "whole": a stream .* "resident"'):
-        ladd.load(sets, labels="whole").loader(4, placement="streaming")
+def test_a_stream_joins_records_with_the_labels_of_a_set(
+    sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "ROW_GROUP_BYTES", 7500)  # row groups of two records
+    source = sets
+    for edition in ("webdataset", "arrow", "parquet"):
+        export_dataset(ladd.load(source), edition, tmp_path / edition)
+        source = tmp_path / edition
+        data = ladd.load(source, labels="whole")
+        for batch in data.loader(4, shuffle=True, placement="streaming"):
+            for row, record in enumerate(data[number] for number in batch.index.tolist()):
+                assert batch.dense is not None and record.dense_labels is not None
+                assert torch.equal(batch.image[row], record.image)
+                assert torch.equal(batch.dense[row], record.dense_labels)
+    assert pq.ParquetFile(next((source / "data").iterdir())).num_row_groups == 3
+
+
+def test_a_stream_of_mixed_views_says_which_placements_have_the_other_images(sets: Path) -> None:
+    with pytest.raises(ladd.UsageError, match=r'mix each image .* "resident"'):
+        ladd.load(sets, labels="mixed").loader(4, placement="streaming")
 
 
 def test_an_image_set_without_labels_may_have_sets(unlabelled: Path, labeler: Path, tmp_path: Path) -> None:

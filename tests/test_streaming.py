@@ -135,7 +135,7 @@ def counted(batch: Batch) -> torch.Tensor:
 def test_a_state_of_another_window_is_refused(many: Path) -> None:
     state = ladd.stream(many / "parquet", 7, shuffle=True, window=2).state_dict()
 
-    with pytest.raises(ladd.UsageError, match=r"order is 'blocks-2-.*' in the state and 'blocks-4-"):
+    with pytest.raises(ladd.UsageError, match=r"order is 'strands-2-.*' in the state and 'strands-4-"):
         ladd.stream(many / "parquet", 7, shuffle=True).load_state_dict(state)
 
 
@@ -159,27 +159,39 @@ def make_boxed(source: Path, labeler: Path, target: Path) -> Path:
 
 @settings(deadline=None, max_examples=100)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_block_order_visits_each_record_once_with_few_blocks_at_a_time(
+def test_block_order_visits_each_record_once_and_holds_a_part_of_the_window(
     sizes: list[int], window: int, seed: int
 ) -> None:
     order = BlockShuffle(sizes, seed, window)(epoch=1)
 
-    of_block = np.repeat(np.arange(len(sizes)), sizes)[order].tolist()
-    left = dict(enumerate(sizes))
-    live: set[int] = set()
-    for block in of_block:
-        live.add(block)
-        assert len(live) <= window
-        left[block] -= 1
-        if not left[block]:
-            live.remove(block)
     assert sorted(order.tolist()) == list(range(sum(sizes)))
+    block_of = np.repeat(np.arange(len(sizes)), sizes)
+    starts = np.cumsum(sizes) - sizes
+    read = [0] * len(sizes)
+    for come, record in enumerate(order.tolist()):
+        block = block_of[record]
+        read[block] = max(read[block], record - int(starts[block]) + 1)  # blocks are read from their beginning on
+        assert sum(read) - come <= 2 * max(1, max(sizes) * window // 4)
+
+
+def test_a_batch_mixes_as_many_blocks_as_the_window_has() -> None:
+    order = BlockShuffle([100] * 50, 3, 4)(0)
+
+    blocks = [len(set(part.tolist())) for part in np.split(order // 100, 100)]
+    assert min(blocks) >= 3 and max(blocks) <= 7
+    assert not (np.diff(order) == 1).sum() > len(order) / 20  # neighbours do not come one behind the other
+
+
+def test_few_blocks_are_shuffled_fully() -> None:
+    first = [int(BlockShuffle([10, 10], 0)(epoch)[0]) for epoch in range(400)]
+
+    assert set(first) == set(range(20))
 
 
 def test_block_order_is_frozen() -> None:
     order = BlockShuffle([3, 3, 3, 2], 7, 2)
 
-    assert order(0).tolist() == [5, 7, 6, 3, 4, 9, 8, 10, 0, 1, 2]
+    assert order(0).tolist() == [3, 6, 4, 5, 7, 9, 8, 0, 10, 1, 2]
     assert order(1).tolist() != order(0).tolist()
 
 

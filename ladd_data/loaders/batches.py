@@ -80,7 +80,14 @@ class BatchMaker:
         """Return a maker that takes the images that views are mixed with from `pixels`."""
         return replace(self, pixels=pixels)
 
-    def make(self, slots: Slots, images: Tensor, classes: Tensor, stored: Mapping[str, Tensor]) -> Batch:
+    def make(
+        self,
+        slots: Slots,
+        images: Tensor,
+        classes: Tensor,
+        stored: Mapping[str, Tensor],
+        cut: CutViews | None = None,
+    ) -> Batch:
         """Return a batch on the device.
 
         Args:
@@ -88,13 +95,14 @@ class BatchMaker:
             images: uint8 [batch, channels, height, width], on the device.
             classes: int64 [batch], hard labels, on the device.
             stored: label columns as `to_tensors` returns them, each [batch, ...], on the device; or decoded.
+            cut: cuts the views of this batch, in place of what cuts those of all.
         """
         labels = self.labels
         dense = stored.get(DECODED) if DECODED in stored or labels is None else self._decode(labels, stored)
         index = torch.from_numpy(slots.index).to(self.device)
         mask = None if slots.mask is None else torch.from_numpy(slots.mask).to(self.device)
         present, soft = stored.get("view_present"), find_soft(stored)
-        cutter, space = _Cutter(self, slots.epoch, slots.start), None if labels is None else self.space
+        cutter, space = _Cutter(self, cut or self.cut, slots.epoch, slots.start), None if labels is None else self.space
         return Batch(images, classes, dense, index, present, soft, mask, cutter, space, find_soft_space(stored))
 
     def decode_early(self, stored: dict[str, Tensor], pixel_bytes: int) -> dict[str, Tensor]:
@@ -130,6 +138,7 @@ class _Cutter:
     """Cuts the views of one step."""
 
     maker: BatchMaker
+    apply: CutViews | None
     epoch: int
     slot: int
 
@@ -143,6 +152,6 @@ class _Cutter:
         return tuple(draw_views(count, k, self.maker.seed, self.epoch, self.slot))
 
     def cut(self, batch: Batch, numbers: tuple[int, ...]) -> Tensor:
-        if self.maker.cut is None:
+        if self.apply is None:
             raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
-        return self.maker.cut(batch.image, numbers, batch.index, self.maker.pixels)
+        return self.apply(batch.image, numbers, batch.index, self.maker.pixels)

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ladd_data.errors import DatasetError, Problem, UsageError, nearest, say_place
 from ladd_data.loaders.batches import KEPT
 from ladd_data.loaders.buffers import Buffers, Scratch
+from ladd_data.loaders.column_pages import NumberPages, TextPages
 from ladd_data.loaders.picture_files import FileBytes, PixelRows, StoredPngs, StoredRows
 from ladd_data.loaders.remote import LocalSource, Source
 from ladd_data.loaders.shard_files import FetchedWindow, FileWindow, Window, check_digest, fetch, open_end
@@ -29,11 +29,11 @@ from ladd_data.png import decode_png
 from ladd_data.shards.container import ShardError, clause_of, place_of
 from ladd_data.shards.folder import SHARDS_PATH, Folder, Shard, check_footer_at, check_shard
 from ladd_data.shards.images import PixelImages
-from ladd_data.shards.layout import pick
-from ladd_data.shards.limits import Page, RowGroup, read_groups, walk_pages
+from ladd_data.shards.joined import RelabelledFolder, plain_of
+from ladd_data.shards.layout import Records, pick
+from ladd_data.shards.limits import Chunk, Page, read_groups, walk_pages
 from ladd_data.shards.pages import read_files
-from ladd_data.shards.tables import from_array, refuse_nulls
-from ladd_data.types import I64, Columns
+from ladd_data.types import I64, Array, Columns
 from ladd_data.views.geometry import lies_inside
 
 try:
@@ -48,6 +48,8 @@ _AGAIN = "Download the dataset again."
 _ROUND = 2**20
 """Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
 _WANTED = (*KEPT, "view_")
+_TOGETHER = 16
+"""Images that are handed on together where there are no pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,14 @@ class Block:
     """Some records in a row.
 
     shard: where they are from; row: the first one's place there; first: its number in the dataset.
-    labels: int64 [records]; columns: the label columns that batches need. Their pictures are handed on one page
-    after the other (`Sink`), not kept.
+    read_ids: returns the records' ids, which only errors need. labels: int64 [records]; columns: the label columns that
+    batches need. Their pictures are handed on one page after the other (`Pages`), not kept.
     """
 
     shard: Shard
     row: int
     first: int
-    ids: pa.Array | list[str]
+    read_ids: Callable[[], list[str]]
     labels: I64
     columns: Columns
 
@@ -73,8 +75,7 @@ class Block:
 
     def name(self, row: int) -> str:
         """Return the id of a record of the block."""
-        found = self.ids[row]
-        return found if isinstance(found, str) else str(found.as_py())
+        return self.read_ids()[row]
 
     def blame(self, row: int, found: str) -> DatasetError:
         """Return the error of a record whose image cannot be decoded."""
@@ -85,33 +86,46 @@ class Block:
 
 Pictures = StoredRows | PixelRows | list[FileBytes]
 """Some images in a row."""
-Sink = Callable[[Block], Callable[[int, Pictures], None]]
-"""Takes a block's labels, and returns what takes its pictures: (row of the first, pictures), valid during the call."""
+Lend = Callable[[str, tuple[int, ...], np.dtype[np.generic], int], Array]
+"""(column, shape and type of a row, rows) -> memory that nothing else looks at."""
+Pages = Generator[tuple[int, Pictures], None, None]
+"""A block's pictures in order, page by page: (row of the first, pictures), valid until the next; to be closed."""
 
 
 class ShardBlocks(ABC):
     """The blocks of one shard, which has been checked as far as it can be without reading them."""
 
     def __init__(self, folder: Folder, index: int) -> None:
-        """Keep where the shard is in the dataset."""
-        self._folder, self._index, self._shard = folder, index, folder.shards[index]
+        """Keep where the shard is in the dataset; other dense labels than those in it are joined to what it holds."""
+        self._relabelled = folder if isinstance(folder, RelabelledFolder) else None
+        self._folder = plain_of(folder)
+        self._index, self._shard = index, folder.shards[index]
         self._first = sum(shard.rows for shard in folder.shards[:index])
         self._starts: list[int] = []
         """First row of each block; set by subclasses."""
 
-    def read(self, record: int, sink: Sink) -> Block:
-        """Read the block that holds a record of this shard, and return it when the sink has had all of it.
+    def read(self, record: int) -> tuple[Block, Pages]:
+        """Return the block that holds a record of this shard, and what reads its pictures.
 
-        Raises:
+        Raises, as the pages do:
             DatasetError: it is damaged; names file and record.
             SourceError: it cannot be had.
         """
         number = bisect_right(self._starts, record - self._first) - 1
-        row = self._starts[number]
+        with self._naming(number):
+            block, pages = self._read(number)
+        return block, self._read_pages(number, pages)
+
+    def _read_pages(self, number: int, pages: Pages) -> Pages:
+        with closing(pages), self._naming(number):
+            yield from pages
+
+    @contextmanager
+    def _naming(self, number: int) -> Iterator[None]:
         try:
-            return self._read(number, sink)
+            yield
         except ValueError as error:
-            place = place_of(error, row)
+            place = place_of(error, self._starts[number])
             where = say_place(self._shard.path, *place)
             problem = Problem(clause_of(error), where, str(error), "readable records", _AGAIN, *place)
             raise DatasetError([problem]) from error
@@ -120,13 +134,15 @@ class ShardBlocks(ABC):
         """Let go of what is open; blocks that were read stay as they are."""
 
     @abstractmethod
-    def _read(self, number: int, sink: Sink) -> Block:
+    def _read(self, number: int) -> tuple[Block, Pages]:
         """Read a block; raises ValueError for what is damaged."""
 
-    def _block(self, number: int, ids: Any, labels: I64, columns: Columns) -> Block:
+    def _block(self, number: int, read_ids: Callable[[], list[str]], labels: I64, columns: Columns) -> Block:
         row = self._starts[number]
-        block = Block(self._shard, row, self._first + row, ids, labels, pick(columns, _WANTED))
-        _check_boxes(self._folder, block)
+        if self._relabelled is not None:
+            columns = self._relabelled.with_labels(self._first + row, Records(read_ids(), labels, [], columns)).dense
+        block = Block(self._shard, row, self._first + row, read_ids, labels, pick(columns, _WANTED))
+        _check_boxes(self._relabelled or self._folder, block)
         return block
 
 
@@ -148,39 +164,80 @@ class ParquetBlocks(ShardBlocks):
         self._stored = StoredPngs(folder.layout.shape)
         shard = self._shard
         with open_end(source, shard) as path:
-            _raise(check_footer_at(folder, index, path))
+            _raise(check_footer_at(self._folder, index, path))
             self._groups = read_groups(path)
-            self._metadata = pq.read_metadata(path)
         sizes = [group.rows for group in self._groups]
         self._starts = [0, *np.cumsum(sizes)[:-1].tolist()]
 
-    def _read(self, number: int, sink: Sink) -> Block:
-        group = self._groups[number]
-        if not isinstance(self._source, LocalSource):
-            return self._read_from(self._fetch(group), number, sink, verify=True)
-        window = FileWindow(self._source.path, self._shard, self._memory.scratch)
+    def _read(self, number: int) -> tuple[Block, Pages]:
+        window, key = self._open(number)
         try:
-            key = self._index, number, *window.stamp()
-            block = self._read_from(window, number, sink, verify=key not in self._verified)
-            self._verified.add(key)
-            return block
-        finally:
-            window.end()
+            verify = key not in self._verified
+            texts, labels, columns = self._read_columns(window, number, verify)
+            block = self._block(number, texts.read, labels, columns)
+            return block, self._read_images(window, number, block, key if verify else None)
+        except BaseException:
+            window.close()
+            raise
 
-    def _read_from(self, window: Window, number: int, sink: Sink, *, verify: bool) -> Block:
-        group, row = self._groups[number], 0
-        block = self._block(number, *self._read_labels(window, number, group, verify=verify))
-        put = sink(block)
+    def _open(self, number: int) -> tuple[Window, Any]:
+        """Return a row group's bytes, and what is remembered once its pages have been compared."""
+        if isinstance(self._source, LocalSource):
+            file = FileWindow(self._source.path, self._shard, self._memory.scratch)
+            return file, (self._index, number, *file.stamp())
+        start, stop = self._groups[number].span
+        memory = self._memory.groups.lend(-(-(stop - start) // _ROUND) * _ROUND)
+        return FetchedWindow(self._source, self._shard, start, memory.data[: stop - start]), ("fetched",)
+
+    def _read_columns(self, window: Window, number: int, verify: bool) -> tuple[TextPages, I64, Columns]:
+        """Return ids, labels and label columns of a row group."""
+        group, first = self._groups[number], self._starts[number]
+        kinds = {"label": ((), "int64"), **self._folder.layout.dense}
+        texts, columns = None, {}
+        wanted = "soft_" if self._relabelled else _WANTED
         for chunk in group.chunks:
-            if chunk.path != "image.bytes":
-                continue
-            for page in walk_pages(f"row group {number}, column {chunk.path}", window.peek, chunk, self._shard.bytes):
-                content = window.part(page.start, page.size)
-                if verify and (found := crc32(content)) != page.crc:  # now, while they are in the processor's cache
-                    raise self._blame(block, row, page, content, found)
-                put(row, self._find_pictures(content, page.values))
-                row += page.values
-        return block
+            name = chunk.path.split(".")[0]
+            where = f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
+            if name == "id":
+                texts = TextPages(where, chunk)
+                self._read_pages_of(window, where, chunk, texts.add, verify)
+            elif name == "label" or (name.startswith(wanted) and name in kinds):
+                shape, dtype = kinds[name]
+                stored = np.dtype(np.uint8 if dtype == "bytes" else dtype)
+                columns[name] = self._memory.lend(f"block {name}", shape, stored, group.rows)
+                numbers = NumberPages(where, chunk, columns[name], shape, dtype)
+                self._read_pages_of(window, where, chunk, numbers.add, verify)
+                numbers.end()
+        if texts is None or "label" not in columns:
+            raise ShardError("LADD-020", f"row group {number}: no column of ids or labels")
+        return texts, columns.pop("label"), columns
+
+    def _read_pages_of(
+        self, window: Window, where: str, chunk: Chunk, add: Callable[[Page, memoryview], None], verify: bool
+    ) -> None:
+        for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+            content = window.part(page.start, page.size)
+            if verify and (found := crc32(content)) != page.crc:
+                text = f"a page of crc32 {found:08x} whose header states {page.crc:08x}"
+                raise ShardError("LADD-003", f"{where}: {text}")
+            add(page, content)
+
+    def _read_images(self, window: Window, number: int, block: Block, unverified: Any) -> Pages:
+        """Yield pages of pictures; `unverified`: what is remembered once all of them have been compared, or None."""
+        row = 0
+        with closing(window):
+            for chunk in self._groups[number].chunks:
+                if chunk.path != "image.bytes":
+                    continue
+                where = f"row group {number}, column {chunk.path}"
+                for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+                    content = window.part(page.start, page.size)
+                    if unverified and (found := crc32(content)) != page.crc:  # while they are in the processor's cache
+                        raise self._blame(block, row, page, content, found)
+                    yield row, self._find_pictures(content, page.values)
+                    row += page.values
+        if unverified and isinstance(window, FileWindow):
+            self._verified.add(unverified)
 
     def _find_pictures(self, content: memoryview, count: int) -> Pictures:
         files = read_files(content, count)
@@ -188,31 +245,6 @@ class ParquetBlocks(ShardBlocks):
             return list(files)
         stored = self._stored.find_all(files) if self._folder.layout.png else None
         return [file.data for file in files] if stored is None else stored
-
-    def _fetch(self, group: RowGroup) -> Window:
-        start, stop = group.span
-        memory = self._memory.groups.lend(-(-(stop - start) // _ROUND) * _ROUND)
-        return FetchedWindow(self._source, self._shard, start, memory.data[: stop - start])
-
-    def _read_labels(
-        self, window: Window, number: int, group: RowGroup, *, verify: bool
-    ) -> tuple[pa.Array, I64, Columns]:
-        """Return ids, labels and label columns of a row group."""
-        layout = self._folder.layout
-        wanted = {name: kind for name, kind in layout.dense.items() if name.startswith(_WANTED)}
-        names = ["label", "id", *wanted]
-        where = f"row group {number} (rows {self._starts[number]} .. {self._starts[number] + group.rows - 1})"
-        try:
-            with pq.ParquetFile(window.source(), metadata=self._metadata, page_checksum_verification=verify) as file:
-                table = file.read_row_group(number, columns=names, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            text = " ".join(str(error).split())
-            found = "a page whose CRC-32 is another than its header states" if "CRC" in text else "unreadable Parquet"
-            raise ShardError("LADD-003", f"{where}: {found} ({text})") from error
-        columns = {name: _in_one(table.column(name)) for name in names}
-        refuse_nulls(columns)
-        dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in wanted.items()}
-        return columns["id"], from_array(columns["label"], (), "int64"), dense
 
     def _blame(self, block: Block, row: int, page: Page, content: memoryview, found: int) -> ShardError:
         """Return the error of a damaged page of images; names the record where its own checksums tell."""
@@ -242,7 +274,7 @@ class FileBlocks(ShardBlocks):
             self._path = source.path / self._shard.path
             stat = self._path.stat()
             key = ("sha256", index, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            _raise(check_shard(folder, index, verify=key not in verified))
+            _raise(check_shard(self._folder, index, verify=key not in verified))
             verified.add(key)
         else:
             self._file = fetch(source, self._shard)
@@ -265,19 +297,29 @@ class FileBlocks(ShardBlocks):
         if self._file is not None:
             self._file.close()
 
-    def _read(self, number: int, sink: Sink) -> Block:
+    def _read(self, number: int) -> tuple[Block, Pages]:
         records = next(self._folder.container.read_records(self._path, self._folder.layout, [number]))
-        block, images = self._block(number, records.ids, records.labels, records.dense), records.images
-        sink(block)(0, PixelRows(images.pixels) if isinstance(images, PixelImages) else list(images))
-        return block
+        ids, images = records.ids, records.images
+        return self._block(number, lambda: ids, records.labels, records.dense), _cut(images)
+
+
+def _cut(images: Sequence[bytes]) -> Pages:
+    """Yield a few images at a time, as pages are: so batches that come later take no memory yet."""
+    for row in range(0, len(images), _TOGETHER):
+        part = images[row : row + _TOGETHER]
+        yield row, PixelRows(part.pixels) if isinstance(part, PixelImages) else list(part)
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What one reader at a time reads into: `scratch` for pages of local files, `groups` for row groups from afar."""
+    """What one reader at a time reads into.
+
+    scratch: for pages of local files; groups: for row groups from afar; lend: gives memory for the columns of blocks.
+    """
 
     scratch: Scratch
     groups: Buffers
+    lend: Lend
 
 
 def open_blocks(
@@ -307,11 +349,6 @@ def check_verify(verify: str) -> None:
     """Refuse what is no `Verify`."""
     if verify not in ("pages", "shards"):
         raise UsageError(f'verify "{verify}" is not known. {nearest(str(verify), ("pages", "shards"))}')
-
-
-def _in_one(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
 def _check_boxes(folder: Folder, block: Block) -> None:

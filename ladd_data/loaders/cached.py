@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -44,9 +45,6 @@ from ladd_data.writer import new_dataset
 
 _JOINED_BYTES = 64 * 2**20
 """A column up to this size is copied into memory when the entry is opened; a larger one stays mapped."""
-
-_CHECKED_BYTES = 2**19
-"""Of rows that are copied and then compared at a time: they are in the processor's cache still."""
 
 
 class Source(Protocol):
@@ -123,24 +121,19 @@ class CachedLoader(Loader):
         for name, column in self._columns.items():
             arrays[name] = self._buffers[name].lend(len(index))
             checked = self._left and name in self._cached.rows
-            step = max(1, _CHECKED_BYTES // arrays[name][:1].nbytes) if checked else len(index)
-            for at in range(0, len(index), step):
-                part = slice(at, at + step)
-                column.gather(index[part], arrays[name][part])
-                if checked:
-                    self._check(name, index[part], arrays[name][part])
+            column.gather(index, arrays[name], partial(self._check, name, index, arrays[name]) if checked else None)
         if self._left:
             self._unseen[index] = False
             self._left = int(self._unseen.sum())
         tensors = to_tensors(arrays, self._make.device, copy=False)
         return self._make.make(slots, tensors.pop("image"), tensors.pop("label"), tensors)
 
-    def _check(self, name: str, index: I64, rows: Array) -> None:
-        """Compare rows that are read for the first time with their hashes."""
-        hashes = self._cached.hashes[:, self._cached.rows.index(name)]
-        for place in np.flatnonzero(self._unseen[index]).tolist():
-            number = int(index[place])
-            if (found := hash_row(rows[place])) != (expected := int(hashes[number])):
+    def _check(self, name: str, index: I64, rows: Array, place: int) -> None:
+        """Compare a row that is read for the first time with its hash."""
+        number = int(index[place])
+        if self._unseen[number]:
+            expected = int(self._cached.hashes[number, self._cached.rows.index(name)])
+            if (found := hash_row(rows[place])) != expected:
                 raise DatasetError([_blame(self._cached.folder, number, name, found, expected)])
 
 

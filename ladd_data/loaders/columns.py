@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,14 @@ class Column(Protocol):
     def dtype(self) -> np.dtype[np.generic]:
         """Of the values."""
 
-    def gather(self, index: I64, out: Array) -> None:
-        """Copy rows `index`, all of which are there, into `out`, [len(index), *shape]."""
+    def gather(self, index: I64, out: Array, check: Callable[[int], None] | None = None) -> None:
+        """Copy rows `index`, all of which are there, into `out`, [len(index), *shape].
+
+        Args:
+            index: numbers of rows.
+            out: where to.
+            check: called with each place of `out` once its row is there, and in the processor's cache.
+        """
 
 
 class WholeColumn:
@@ -34,9 +40,12 @@ class WholeColumn:
         self.shape: tuple[int, ...] = values.shape[1:]
         self.dtype: np.dtype[np.generic] = values.dtype
 
-    def gather(self, index: I64, out: Array) -> None:
+    def gather(self, index: I64, out: Array, check: Callable[[int], None] | None = None) -> None:
         """Copy rows."""
         np.take(self.values, index, axis=0, out=out, mode="clip")  # the mode that does not buffer `out`
+        if check is not None:
+            for place in range(len(index)):
+                check(place)
 
 
 class PiecedColumn:
@@ -49,10 +58,12 @@ class PiecedColumn:
         self.shape: tuple[int, ...] = pieces[0].shape[1:]
         self.dtype: np.dtype[np.generic] = pieces[0].dtype
 
-    def gather(self, index: I64, out: Array) -> None:
+    def gather(self, index: I64, out: Array, check: Callable[[int], None] | None = None) -> None:
         """Copy rows, one after the other: measured, no dearer than one take where a row has kilobytes."""
         numbers = np.searchsorted(self._ends, index, side="right")
         rows = index - np.concatenate([[0], self._ends])[numbers]
         pieces = self._pieces
         for place, (number, row) in enumerate(zip(numbers.tolist(), rows.tolist(), strict=True)):
             out[place] = pieces[number][row]
+            if check is not None:
+                check(place)

@@ -6,20 +6,18 @@ kept are the batches that still miss some.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
-from ladd_data.loaders.blocks import Block, Pictures
+from ladd_data.loaders.blocks import Block, Lend, Pictures
 from ladd_data.loaders.picture_files import FileBytes, StoredPngs
 from ladd_data.loaders.schedule import Slots
 from ladd_data.shards.layout import Layout
 from ladd_data.types import I64, U8, Array
 
-Lend = Callable[[str, tuple[int, ...], np.dtype[np.generic], int], Array]
-"""(column, shape and type of a row, rows) -> memory that nothing else looks at."""
 _ROW_BYTES = 4096
 """From which on rows are copied one by one."""
 
@@ -27,16 +25,16 @@ _ROW_BYTES = 4096
 class Draft:
     """A batch that is being filled.
 
-    arrays: its columns but images. files: images still to be decoded, for these places; sources: block and row.
+    files: images still to be decoded, for these places; sources: block and row. parts: blocks that it has records of.
     """
 
-    def __init__(self, count: int, new_image: Callable[[int], U8]) -> None:
-        """Begin a batch of `count` records without any."""
-        self.count, self._new_image = count, new_image
-        self.arrays: dict[str, Array] = {}
+    def __init__(self, count: int, lend: Lend, shape: tuple[int, ...]) -> None:
+        """Begin a batch of `count` records without any; `shape`: of an image."""
+        self.count, self._lend, self._shape = count, lend, shape
         self.files: list[bytes] = []
         self.places: list[int] = []
         self.sources: list[tuple[Block, int]] = []
+        self.parts: list[tuple[Block, I64, I64]] = []
 
     @cached_property
     def image(self) -> U8:
@@ -44,7 +42,19 @@ class Draft:
 
         uint8 [batch, height, width, channels]; or [batch, channels, height, width], where the container holds pixels.
         """
-        return self._new_image(self.count)
+        return self._lend("image", self._shape, np.dtype(np.uint8), self.count)
+
+    def gather(self) -> dict[str, Array]:
+        """Return its columns but images, [batch, ...]; so long, blocks keep them."""
+        first = self.parts[0][0]
+        arrays = {
+            name: self._lend(name, values.shape[1:], values.dtype, self.count)
+            for name, values in {"label": first.labels, **first.columns}.items()
+        }
+        for block, rows, places in self.parts:
+            for name, values in {"label": block.labels, **block.columns}.items():
+                _copy_rows(values, rows, arrays[name], places)
+        return arrays
 
 
 class Filling:
@@ -87,42 +97,31 @@ class Filling:
         low, high = np.searchsorted(self._due, [first, stop])
         return int(high - low)
 
-    def begin(self, block: Block) -> Callable[[int, Pictures], None]:
-        """Put a block's labels into their places; return what puts pictures, given the first one's row."""
-        rows, positions = self._find(block)
+    def begin(self, block: Block) -> Landing:
+        """Find the places of a block's records."""
+        low, high = np.searchsorted(self._due, [block.first, block.stop])
+        rows, positions = self._due[low:high] - block.first, self._by_record[low:high]
         numbers = np.searchsorted(self._ends, positions, side="right")
         places = positions - np.concatenate([[0], self._ends])[numbers]
         for number in np.unique(numbers).tolist():
-            draft, here = self._draft(number), numbers == number
-            for name, values in {"label": block.labels, **block.columns}.items():
-                if name not in draft.arrays:
-                    draft.arrays[name] = self._lend(name, values.shape[1:], values.dtype, draft.count)
-                _copy_rows(values, rows[here], draft.arrays[name], places[here])
+            here = numbers == number
+            self._draft(number).parts.append((block, rows[here], places[here]))
         straight = bool((np.diff(rows) == 1).all() and (np.diff(positions) == 1).all())
-        landing = _Landing(block, rows, numbers, places, straight)
-        return partial(self._put, landing)
-
-    def finish(self, block: Block) -> None:
-        """Note that all of a block is in its places."""
-        self._unread[self._find(block)[1]] = False
+        return Landing(block, rows, positions, numbers, places, straight)
 
     def take(self, step: int) -> Draft:
         """Return the batch of a step, of which nothing is missing; it is no longer kept here."""
         return self._drafts.pop(step)
 
-    def _find(self, block: Block) -> tuple[I64, I64]:
-        """Return rows of a block that are due, and the positions in the pass where they are."""
-        low, high = np.searchsorted(self._due, [block.first, block.stop])
-        return self._due[low:high] - block.first, self._by_record[low:high]
-
     def _draft(self, number: int) -> Draft:
         if number not in self._drafts:
             size = int(self._ends[number] - (self._ends[number - 1] if number else 0))
-            self._drafts[number] = Draft(size, partial(self._lend, "image", self._shape, np.dtype(np.uint8)))
+            self._drafts[number] = Draft(size, self._lend, self._shape)
         return self._drafts[number]
 
-    def _put(self, landing: _Landing, row: int, pictures: Pictures) -> None:
-        low, high = np.searchsorted(landing.rows, [row, row + len(pictures)]).tolist()
+    def put(self, landing: Landing, row: int, pictures: Pictures) -> None:
+        """Put pictures, the first of which is a block's row, into their places."""
+        low, high = landing.rows.searchsorted([row, row + len(pictures)]).tolist()
         rows, numbers, places = landing.rows[low:high] - row, landing.numbers[low:high], landing.places[low:high]
         if isinstance(pictures, list):
             for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
@@ -135,9 +134,14 @@ class Filling:
             for number in np.unique(numbers).tolist():
                 here = numbers == number
                 self._drafts[number].image[places[here]] = pictures.rows[rows[here]]
+        elif pictures.rows is not None:
+            table = pictures.rows
+            for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
+                self._drafts[number].image[place] = table[which]
         else:
             for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
                 pictures.copy(which, self._drafts[number].image[place])
+        self._unread[landing.positions[low:high]] = False
 
     def _put_file(self, draft: Draft, place: int, file: FileBytes, source: tuple[Block, int]) -> None:
         """Copy what is a stored PNG; keep any other file until its batch is due."""
@@ -151,14 +155,15 @@ class Filling:
 
 
 @dataclass(frozen=True, slots=True)
-class _Landing:
-    """Where a block's rows that are due belong: batches by number, and places there.
+class Landing:
+    """Where a block's rows that are due belong: positions in the pass, batches by number, and places there.
 
     straight: they are one behind the other, there as here.
     """
 
     block: Block
     rows: I64
+    positions: I64
     numbers: I64
     places: I64
     straight: bool

@@ -66,13 +66,17 @@ class Loader(ABC):
         begin = self._begin
         epoch = self._epoch if begin else self.schedule.settle(self._epoch, self._done)[0]
         self._epoch, self._done, self._begin = epoch, begin, 0
-        stops = self.schedule.walk(epoch, begin)
         with closing(self._batches(self.schedule.walk(epoch, begin))) as batches:
-            for slots, batch in zip(stops, batches, strict=True):
-                self._done = slots.stop
-                yield batch
+            for slots in self.schedule.walk(epoch, begin):
+                # not kept here under a name: memory of a batch that its user is done with serves the next but one
+                yield self._begun(batches, slots)
         if self._epoch == epoch:
             self._epoch, self._done = epoch + 1, 0
+
+    def _begun(self, batches: Iterator[Batch], slots: Slots) -> Batch:
+        batch = next(batches)
+        self._done = slots.stop
+        return batch
 
     def state_dict(self) -> dict[str, Any]:
         """Return where this run stands, batches handed out being done: a few numbers, for JSON.

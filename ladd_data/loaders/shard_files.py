@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.loaders.buffers import PAGE_BYTES, Scratch
 from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source, SourceError
@@ -20,18 +18,18 @@ from ladd_data.shards.container import MAX_FOOTER_BYTES
 from ladd_data.shards.folder import SHARDS_PATH, Shard
 
 _AGAIN = "Download the dataset again."
+_HEADER_BYTES = 512
+"""Read with each part: the header of the page behind it."""
 _TAIL_BYTES = 256 * 1024
 """Of a Parquet shard fetched at first: most footers are in it."""
 
 
 class Window(ABC):
-    """A shard, by parts; pyarrow reads it as a file."""
-
-    closed = False
+    """A shard, by parts."""
 
     def __init__(self, shard: Shard) -> None:
-        """Begin at its first byte."""
-        self._shard, self._at = shard, 0
+        """Keep which."""
+        self._shard = shard
 
     @abstractmethod
     def part(self, position: int, size: int) -> memoryview:
@@ -41,39 +39,8 @@ class Window(ABC):
         """Return the same as a copy."""
         return bytes(self.part(position, size))
 
-    def source(self) -> Any:
-        """Return what pyarrow reads the same bytes from."""
-        return pa.PythonFile(self, mode="r")
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next bytes."""
-        data = self.peek(self._at, size if size >= 0 else self._shard.bytes)
-        self._at += len(data)
-        return data
-
-    def seek(self, position: int, whence: int = 0) -> int:
-        """Move; as files do."""
-        self._at = position + (0, self._at, self._shard.bytes)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """Return the place."""
-        return self._at
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def writable(self) -> bool:
-        """It is not."""
-        return False
-
-    def close(self) -> None:  # noqa: B027, pyarrow calls it when it has read its part
-        """Stay open."""
+    def close(self) -> None:  # noqa: B027, nothing is open unless a subclass says so
+        """Let go of what is open."""
 
 
 class FetchedWindow(Window):
@@ -111,6 +78,7 @@ class FileWindow(Window):
         """
         super().__init__(shard)
         self._path, self._scratch = path / shard.path, scratch
+        self._behind = (-1, b"")
         with _naming(self._path):
             self._file = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
 
@@ -121,19 +89,21 @@ class FileWindow(Window):
             SourceError: they cannot be read, or the file has been cut short.
         """
         size = max(0, min(size, self._shard.bytes - position))
+        more = min(_HEADER_BYTES, self._shard.bytes - position - size)
         skipped = position % PAGE_BYTES
-        memory = self._scratch.take(skipped + size)
+        memory = self._scratch.take(skipped + size + more)
         self._read_into(memory, position - skipped)
-        return memory[skipped:]
+        end = skipped + size
+        self._behind = position + size, bytes(memory[end:])
+        return memory[skipped:end]
 
     def peek(self, position: int, size: int) -> bytes:
-        """Return the same as a copy."""
+        """Return the same as a copy; what is behind the last part is there already."""
+        start, content = self._behind
+        if position == start and size <= len(content):
+            return content[:size]
         with _naming(self._path):
             return os.pread(self._file, size, position)
-
-    def source(self) -> Any:
-        """Return a path to the file that is open, whatever its name stands for by now."""
-        return f"/dev/fd/{self._file}"
 
     def _read_into(self, memory: memoryview, start: int) -> None:
         done = 0
@@ -150,7 +120,7 @@ class FileWindow(Window):
         stat = os.fstat(self._file)
         return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close the file."""
         os.close(self._file)
 

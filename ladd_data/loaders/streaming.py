@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -20,10 +21,10 @@ from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import MAX_JSON_BYTES
 from ladd_data.loaders.batches import KEPT, BatchMaker, CutViews
 from ladd_data.loaders.block_order import WINDOW, block_sizes, mix_blocks
-from ladd_data.loaders.blocks import Block, Memory, ShardBlocks, Verify, check_verify, open_blocks
+from ladd_data.loaders.blocks import Block, Memory, Pages, ShardBlocks, Verify, check_verify, open_blocks
 from ladd_data.loaders.buffers import Buffers, Scratch
 from ladd_data.loaders.decode import to_tensors
-from ladd_data.loaders.filling import Draft, Filling
+from ladd_data.loaders.filling import Draft, Filling, Landing
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.prefetch import make_ahead
@@ -38,7 +39,7 @@ from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.mixing import Pixels
 
 _AHEAD = 2
-"""Steps that are looked ahead for the next block to fetch."""
+"""Steps that are read ahead of the one that is made, where reading is waiting for others."""
 _KEPT = 32
 """Batches whose memory is used again: those being filled, and those that are looked at."""
 _PLAIN = {"view_box": np.int64, "view_flip": np.bool_}
@@ -62,37 +63,32 @@ def stream(
 ) -> StreamingLoader:
     """Open a dataset wherever it lies, and return a loader that reads it in blocks, through bounded memory.
 
-    Metadata is read and checked now, a shard when its first record is due. Memory holds `window` + 2 row groups of at
-    most 32 MB, whatever the dataset's size. On the CPU, images of 3 channels are `torch.channels_last` in memory.
-
     Args:
         place: a folder; http(s)://; hf://datasets/USER/NAME[@REVISION]; or any address that fsspec knows (s3://, ...).
         batch_size: records per step, of each rank.
-        shuffle: blocks in another order each epoch, records mixed within a window of blocks; else file order.
+        shuffle: blocks in another order each epoch, a few side by side, their records mixed; else file order.
         seed: of the order and of drawn views, 0 .. 2**32 - 1.
-        device: where batches are.
+        device: where batches are; on a CPU, images are `torch.channels_last`.
         last: the records that do not fill a batch of all ranks, as in `Dataset.loader`.
         space: what dense labels become; always float32.
-        rank: this process, of `world` that share the records; by default what torchrun says.
-        world: see `rank`.
+        rank: this process; by default what torchrun says, as of `world`.
+        world: how many share the records.
         window: blocks that are mixed at a time; more mix better and take more memory.
-        verify: "pages": Parquet pages are compared with their CRC-32, tar and Arrow shards, which have none, with
-            their SHA-256. "shards": every shard with its SHA-256 too, before its first record.
+        verify: "pages": what is read with its Parquet page's CRC-32, or else its shard's SHA-256; "shards": with both.
         patience: attempts and time-outs of what is read from afar.
 
     Raises:
         UsageError: there is no dataset, or a value is out of range.
-        DatasetError: its metadata is missing or malformed. While iterating: a shard is damaged or another one.
-        SourceError: it cannot be reached. While iterating: after a bounded number of attempts.
+        DatasetError: metadata is missing or malformed, or, while iterating, a shard damaged or another one.
+        SourceError: it cannot be reached; while iterating, after a bounded number of attempts.
     """
     rank, world = find_rank(rank, world)
     source = open_source(place, patience or Patience())
     folder = read_metadata_from(source)
-    count = folder.manifest.images.count
-    schedule = Schedule(count, batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
     manifest, target = folder.manifest, torch.device(device)
+    order = Schedule(manifest.images.count, batch_size, shuffle=shuffle, seed=seed, last=last, rank=rank, world=world)
     maker = BatchMaker(manifest.labels, len(manifest.classes.names), space, seed, None, target)
-    return open_stream(source, folder, schedule, maker, "as asked", window=window, verify=verify)
+    return open_stream(source, folder, order, maker, "as asked", window=window, verify=verify)
 
 
 def refuse_to_stream(manifest: Manifest) -> None:
@@ -132,9 +128,7 @@ def open_stream(
     check_verify(verify)
     refuse_to_stream(folder.manifest)
     mixed = mix_blocks(schedule, folder, window)
-    live = sorted(block_sizes(folder))[-(window if schedule.shuffle else 1) - 2 :]
-    size = sum(live) * (prod(folder.layout.shape) + _label_bytes(folder))
-    placement = Placement("streaming", str(make.device), size, reason)
+    placement = Placement("streaming", str(make.device), _held_bytes(source, folder, mixed, window), reason)
     return StreamingLoader(source, folder, replace(make, cut=None), mixed, placement, verify)
 
 
@@ -181,7 +175,7 @@ class StreamingLoader(Loader):
         self.manifest: Manifest = folder.manifest
         self._source, self._folder, self._make, self._verify = source, folder, make, verify
         self._cut = _ViewCutter(folder.manifest, make.device)
-        self._groups = Buffers((), np.dtype(np.uint8), keep=2)
+        self._groups = Buffers((), np.dtype(np.uint8), keep=_KEPT)
         self._buffers: dict[str, Buffers] = {}
         self._verified: set[Any] = set()
 
@@ -192,9 +186,10 @@ class StreamingLoader(Loader):
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         self._source.stop.clear()
         plan = list(steps)
-        memory = Memory(Scratch(), self._groups)
+        memory = Memory(Scratch(), self._groups, self._lend)
         filling = Filling(plan, self._folder.layout, self._lend, pixels=self._folder.container.HOLDS_PIXELS)
-        with _Pass(self._folder, filling, partial(self._open, memory)) as reading:
+        ahead = 0 if isinstance(self._source, LocalSource) else _AHEAD
+        with _Pass(self._folder, filling, partial(self._open, memory), ahead) as reading:
             make = partial(self._make_batch, reading)
             yield from make_ahead(make, enumerate(plan), stop=self._source.stop.set)
 
@@ -203,7 +198,7 @@ class StreamingLoader(Loader):
 
     def _make_batch(self, reading: _Pass, step: tuple[int, Slots]) -> Batch:
         draft, slots = reading.take(step[0]), step[1]
-        arrays, device = draft.arrays, self._make.device
+        arrays, device = draft.gather(), self._make.device
         image = torch.from_numpy(draft.image)
         if not self._folder.container.HOLDS_PIXELS:
             image = image.permute(0, 3, 1, 2)
@@ -212,8 +207,7 @@ class StreamingLoader(Loader):
         label = torch.from_numpy(arrays["label"]).to(device)
         if device.type != "cpu":
             image = image.to(device).contiguous()
-        make = replace(self._make, cut=self._cut.of(boxes)) if self._make.labels else self._make
-        return make.make(slots, image, label, stored)
+        return self._make.make(slots, image, label, stored, self._cut.of(boxes) if self._make.labels else None)
 
     def _lend(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int) -> Array:
         if name not in self._buffers:
@@ -222,14 +216,16 @@ class StreamingLoader(Loader):
 
 
 class _Pass:
-    """Reads the blocks that a pass needs in one thread, in the order in which their first records are due."""
+    """Reads what a pass needs page by page, in the order in which records are due; from afar, in a thread, ahead."""
 
-    def __init__(self, folder: Folder, filling: Filling, open_shard: Callable[[int], ShardBlocks]) -> None:
-        self._filling, self._open = filling, open_shard
+    def __init__(self, folder: Folder, filling: Filling, open_shard: Callable[[int], ShardBlocks], ahead: int) -> None:
+        self._filling, self._open, self._ahead = filling, open_shard, ahead
         self._ends = np.cumsum([shard.rows for shard in folder.shards])
         self._shards: dict[int, ShardBlocks] = {}
         self._left = [filling.count(*span) for span in pairwise([0, *self._ends.tolist()])]
-        self._coming: Future[Block] | None = None
+        self._begun: list[_Strand] = []
+        self._coming: deque[Future[None]] = deque()
+        self._asked, self._failed = 0, False
         self._reader = ThreadPoolExecutor(1, "ladd-read")
         self._decoder = PictureDecoder(folder.layout.shape, png=folder.layout.png is not None)
 
@@ -239,19 +235,22 @@ class _Pass:
     def __exit__(self, *_: object) -> None:
         self._reader.shutdown(cancel_futures=True)
         self._decoder.close()
+        for strand in self._begun:
+            strand.pages.close()
         for shard in self._shards.values():
             shard.close()
+        self._begun.clear()
         self._shards.clear()
 
     def take(self, step: int) -> Draft:
-        """Return the batch of a step, read and decoded; the next block is begun."""
-        while (missing := self._filling.missing(step + 1)) is not None:
-            self._coming = coming = self._coming or self._reader.submit(self._read, missing)
-            # one that failed stays: the step that was begun ahead fails as well, at once
-            self._filling.finish(coming.result())
-            self._coming = None
-        if self._coming is None and (missing := self._filling.missing(step + 1 + _AHEAD)) is not None:
-            self._coming = self._reader.submit(self._read, missing)
+        """Return the batch of a step, read and decoded; the next is begun. Steps are taken in order."""
+        if not self._ahead:
+            self._read(step + 1)
+        else:
+            while self._asked <= step + self._ahead:
+                self._asked += 1
+                self._coming.append(self._reader.submit(self._read, self._asked))
+            self._coming.popleft().result()
         draft = self._filling.take(step)
         try:
             self._decoder.fill(draft.files, draft.image, draft.places)
@@ -260,15 +259,55 @@ class _Pass:
             raise block.blame(row, str(error)) from error
         return draft
 
-    def _read(self, record: int) -> Block:
-        number = int(np.searchsorted(self._ends, record, side="right"))
-        if number not in self._shards:
-            self._shards[number] = self._open(number)
-        block = self._shards[number].read(record, self._filling.begin)
-        self._left[number] -= self._filling.count(block.first, block.stop)
+    def _read(self, steps: int) -> None:
+        """Read what the first steps still miss."""
+        if self._failed:  # what was begun ahead ends at once
+            raise CancelledError
+        try:
+            while (record := self._filling.missing(steps)) is not None:
+                self._advance(record)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _advance(self, record: int) -> None:
+        """Read on in a record's block until it is there."""
+        strand = next((strand for strand in self._begun if strand.holds(record)), None) or self._begin(record)
+        for row, pictures in strand.pages:
+            self._filling.put(strand.landing, row, pictures)
+            done = row + len(pictures)
+            if strand.block.first + done > record and done < len(strand.block.labels):
+                return
+        self._begun.remove(strand)
+        number = self._shard_of(record)
+        self._left[number] -= len(strand.landing.rows)
         if self._left[number] == 0:
             self._shards.pop(number).close()
-        return block
+
+    def _begin(self, record: int) -> _Strand:
+        number = self._shard_of(record)
+        if number not in self._shards:
+            self._shards[number] = self._open(number)
+        block, pages = self._shards[number].read(record)
+        strand = _Strand(block, pages, self._filling.begin(block))
+        self._begun.append(strand)
+        return strand
+
+    def _shard_of(self, record: int) -> int:
+        return int(np.searchsorted(self._ends, record, side="right"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Strand:
+    """A block that has been begun: its pages to come, and where its records belong."""
+
+    block: Block
+    pages: Pages
+    landing: Landing
+
+    def holds(self, record: int) -> bool:
+        """Tell whether a record is one of the block's."""
+        return self.block.first <= record < self.block.stop
 
 
 class _ViewCutter:
@@ -300,8 +339,13 @@ class _ViewCutter:
         return apply_affine(stored.affine, cut)
 
 
-def _label_bytes(folder: Folder) -> int:
-    return 8 + sum(prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
+def _held_bytes(source: Source, folder: Folder, schedule: Schedule, window: int) -> int:
+    """Return about how many bytes of records a stream holds: batches that are filled or used, and blocks begun."""
+    labels = 8 + sum(prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
+    image, block, abreast = prod(folder.layout.shape), max(block_sizes(folder)), window + 1 if schedule.shuffle else 1
+    batches = 4 * schedule.batch_size + (block * window // 4 if schedule.shuffle else 0)
+    paged = folder.edition == "parquet" and isinstance(source, LocalSource)
+    return min(schedule.count, batches) * (image + labels) + abreast * block * (labels if paged else image + labels)
 
 
 def _raise(problems: list[Problem]) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from functools import partial
 
 import numpy as np
 
@@ -14,9 +13,8 @@ from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.remote import LocalSource
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.images import PixelImages
-from ladd_data.shards.joined import RelabelledFolder
 from ladd_data.shards.layout import Records
-from ladd_data.types import U8
+from ladd_data.types import U8, Array
 
 
 def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records, U8]]:
@@ -34,40 +32,40 @@ def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records
         DatasetError: a shard is damaged, or an image cannot be decoded; names the record.
         SourceError: a shard cannot be read.
     """
-    if isinstance(folder, RelabelledFolder):
-        for first, records, pixels in unpack(folder.plain, out):
-            yield first, folder.with_labels(first, records), pixels
-        return
-    memory = Memory(Scratch(), Buffers((), np.dtype(np.uint8)))
+    memory = Memory(Scratch(), Buffers((), np.dtype(np.uint8)), _new)
     with closing(PictureDecoder(folder.layout.shape, png=folder.layout.png is not None)) as decoder:
         first = 0
         for index, shard in enumerate(folder.shards):
             stop = first + shard.rows
             with closing(open_blocks(LocalSource(folder.path), folder, index, "pages", memory, set())) as blocks:
                 while first < stop:
-                    unpacked = _Unpacked(folder, decoder, out)
-                    block = blocks.read(first, unpacked.begin)
-                    yield block.first, unpacked.records(block), unpacked.pixels
+                    block, pages = blocks.read(first)
+                    unpacked = _Unpacked(folder, decoder, block, out)
+                    for row, pictures in pages:
+                        unpacked.put(row, pictures)
+                    yield block.first, unpacked.records(), unpacked.pixels
                     first = block.stop
+
+
+def _new(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int) -> Array:
+    return np.empty((rows, *shape), dtype)
 
 
 class _Unpacked:
     """A block as it is read."""
 
-    def __init__(self, folder: Folder, decoder: PictureDecoder, out: U8 | None) -> None:
-        self._layout, self._decoder, self._out = folder.layout, decoder, out
+    def __init__(self, folder: Folder, decoder: PictureDecoder, block: Block, out: U8 | None) -> None:
+        """Make room for its pixels."""
+        self._layout, self._decoder, self._block = folder.layout, decoder, block
         self._rows_first = not folder.container.HOLDS_PIXELS
         self._files: list[bytes] = []
-
-    def begin(self, block: Block) -> Callable[[int, Pictures], None]:
-        """Make room for its pixels."""
-        if self._out is not None:
-            self.pixels = self._out[block.first : block.stop]
+        if out is not None:
+            self.pixels = out[block.first : block.stop]
         else:
             self.pixels = np.empty((len(block.labels), *self._layout.shape), np.uint8)
-        return partial(self._put, block)
 
-    def _put(self, block: Block, row: int, pictures: Pictures) -> None:
+    def put(self, row: int, pictures: Pictures) -> None:
+        """Take the pictures from a row on."""
         pixels = self.pixels[row : row + len(pictures)]
         rows = pixels.transpose(0, 2, 3, 1) if self._rows_first else pixels
         if not isinstance(pictures, list):
@@ -76,12 +74,11 @@ class _Unpacked:
         try:
             self._decoder.fill(pictures, rows)
         except PictureError as error:
-            raise block.blame(row + error.place, str(error)) from error
+            raise self._block.blame(row + error.place, str(error)) from error
         if self._layout.png is None:
             self._files += map(bytes, pictures)
 
-    def records(self, block: Block) -> Records:
+    def records(self) -> Records:
         """Return the block's records."""
-        ids = block.ids if isinstance(block.ids, list) else block.ids.to_pylist()
-        source = self._layout.png or self._files
-        return Records(ids, block.labels, PixelImages(self.pixels, source), dict(block.columns))
+        block, source = self._block, self._layout.png or self._files
+        return Records(block.read_ids(), block.labels, PixelImages(self.pixels, source), dict(block.columns))

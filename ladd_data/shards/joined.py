@@ -130,7 +130,7 @@ def check_label_sets(folder: Folder, names: Sequence[str] | None = None) -> None
     Raises:
         DatasetError: a set is not whole, or of other images.
     """
-    plain = folder.plain if isinstance(folder, JoinedFolder) else folder
+    plain = plain_of(folder)
     for name in list_whole_sets(plain.path) if names is None else names:
         if problems := open_label_set(plain, name).labels.check(verify=True):
             raise DatasetError(problems)
@@ -142,6 +142,11 @@ def check_label_sets(folder: Folder, names: Sequence[str] | None = None) -> None
 def set_of(folder: Folder) -> str | None:
     """Return the name of the label set that a folder is joined with; None for the labels in its records."""
     return folder.labels.name if isinstance(folder, JoinedFolder) else None
+
+
+def plain_of(folder: Folder) -> Folder:
+    """Return a folder as it lies there, with the labels in its records."""
+    return folder.plain if isinstance(folder, RelabelledFolder) else folder
 
 
 def open_label_set(folder: Folder, name: str) -> JoinedFolder:

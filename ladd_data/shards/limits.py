@@ -62,12 +62,15 @@ class RowGroup(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A data page: where its content is, how many bytes and values it has, and their CRC-32."""
+    """A data page: where its content is, how many bytes and values it has, and their CRC-32; bytes once unpacked."""
 
     start: int
     size: int
     values: int
     crc: int
+    unpacked: int
+    encoding: int
+    version: int
 
 
 def _breach(found: str, clause: str = "LADD-020") -> ShardError:
@@ -265,7 +268,8 @@ def walk_pages(where: str, read: Callable[[int, int], bytes], chunk: Chunk, end:
         if min(stored, unpacked, count) < 0 or position > stop or size > chunk.unpacked:
             found = f"{where}: a page of {unpacked} bytes in a column chunk of {chunk.unpacked}"
             raise _breach(found, "LADD-082")
-        yield Page(content, stored, count, header[4] & 0xFFFFFFFF)
+        version = 1 if header[1] == _DATA_PAGE else 2
+        yield Page(content, stored, count, header[4] & 0xFFFFFFFF, unpacked, encoding, version)
     if values != chunk.values:
         raise _breach(f"{where}: pages of {values} values, not {chunk.values}", "LADD-082")
 

@@ -36,7 +36,7 @@ def read_files(page: memoryview, count: int) -> U8 | list[memoryview]:
     length = int.from_bytes(values[:4], "little")
     if count and len(values) == count * (4 + length):
         table = np.frombuffer(values, np.uint8).reshape(count, 4 + length)
-        if (table[:, :4] == table[0, :4]).all():
+        if table[:, :4].tobytes() == table[0, :4].tobytes() * count:
             return table[:, 4:]
     files, at = [], 0
     for _ in range(count):

@@ -42,7 +42,11 @@ class CompactReader:
             self._spend(1)
             kind, step = head & 15, head >> 4
             number = number + step if step else _unzigzag(self._varint())
-            fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
+            if kind in _INTEGERS:
+                value = self._varint()
+                fields[number] = (value >> 1) ^ -(value & 1)
+            else:
+                fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self._value(kind, depth)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
@@ -67,10 +71,11 @@ class CompactReader:
         return [self._value(head & 15, depth) for _ in range(size)]
 
     def _byte(self) -> int:
-        if self.position >= len(self._data):
+        position = self.position
+        if position >= len(self._data):
             raise ValueError("an early end")
-        self.position += 1
-        return self._data[self.position - 1]
+        self.position = position + 1
+        return self._data[position]
 
     def _bytes(self, size: int) -> bytes:
         if size > len(self._data) - self.position:
@@ -79,11 +84,16 @@ class CompactReader:
         return self._data[self.position - size : self.position]
 
     def _varint(self) -> int:
+        data, position = self._data, self.position
         value = 0
         for shift in range(0, 70, 7):
-            byte = self._byte()
+            if position >= len(data):
+                raise ValueError("an early end")
+            byte = data[position]
+            position += 1
             value |= (byte & 127) << shift
             if byte < 128:
+                self.position = position
                 return value
         raise ValueError("an endless number")
 
