@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from ladd_data.errors import UsageError, nearest
-from ladd_data.manifest import Boxes, Classes, Full, Grid, Mix, Normalization
+from ladd_data.manifest import Boxes, Classes, Full, Grid, Mix, Normalization, Opaque
 from ladd_data.pictures import Pictures
 from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS
 from ladd_data.recipe import Recipe
@@ -151,7 +151,7 @@ class ViewLabels:
     """
 
     name: str
-    views: Grid | Full | Boxes | Mix
+    views: Grid | Full | Boxes | Mix | Opaque
     columns: Columns
     values: NDArray[np.floating[Any]]
     space: Literal["logits", "probs"]
