@@ -35,7 +35,9 @@ from ladd_data import ConvertError, UsageError
 _EPOCH, _BATCH = re.compile(r"epoch_(\d+)"), re.compile(r"batch_(\d+)\.tar")
 _EXPECTED = "epoch_<e>/batch_<b>.tar, as SRe2L's relabel step writes them"
 _OFF = 0.02
-"""Pixels by which a crop's edge may miss a whole number: float32, and float16 up to some 500 pixels, stay below."""
+"""Pixels by which a crop's edge may miss a whole number; float32 stays below."""
+_HALF_OFF = 2.0**-12
+"""The same as a share of the picture's side, where shares are float16: whole numbers can be told up to 1,500 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class BatchFile:
 class BatchRows:
     """What one file says of its B rows.
 
-    coords: float64 [B, 4], y, x, height, width as shares of the picture. flip: bool [B], or None.
+    coords: floats as stored [B, 4], y, x, height, width as shares of the picture. flip: bool [B], or None.
     cutout: float32 [B, 7], or None. partner: int64 [B], the row that is mixed in, or None. lam: MixUp's share of the
     row's own, or what CutMix drew. bbox: rows from, columns from, rows to, columns to of CutMix's patch, in pixels of
     the view. output: float16 or float32 [B, classes]. index: int64 [B], the picture, where the file says it.
@@ -59,7 +61,7 @@ class BatchRows:
     """
 
     file: BatchFile
-    coords: NDArray[np.float64]
+    coords: NDArray[np.floating[Any]]
     flip: NDArray[np.bool_] | None
     cutout: NDArray[np.float32] | None
     partner: NDArray[np.int64] | None
@@ -146,7 +148,7 @@ def read_batch(file: BatchFile) -> BatchRows:
     stored = np.float16 if output.dtype == torch.float16 else np.float32
     return BatchRows(
         file,
-        coords.numpy().astype(np.float64),
+        coords.numpy(),
         None if flip is None else flip.numpy().astype(bool),
         None if cutout is None else cutout.numpy().astype(np.float32),
         None if partner is None else partner.numpy().astype(np.int64),
@@ -159,22 +161,28 @@ def read_batch(file: BatchFile) -> BatchRows:
 
 
 def pixel_boxes(rows: BatchRows, height: int, width: int) -> NDArray[np.int32]:
-    """Return the crops in pixels of a picture: int32 [B, 4], y, x, height, width.
+    """Return the crops in pixels of a picture: int32 [B, 4], y, x, height, width; see `whole_boxes`."""
+    return whole_boxes(rows.file.path, rows.coords, height, width)
+
+
+def whole_boxes(path: Path, coords: NDArray[np.floating[Any]], height: int, width: int) -> NDArray[np.int32]:
+    """Return crops, float16 or wider [B, 4], shares of a picture, in its pixels: int32 [B, 4], y, x, height, width.
 
     Raises:
         ConvertError: an edge lies between pixels or outside: the pictures were of another size.
     """
-    exact = rows.coords * np.array([height, width, height, width])
+    exact = coords.astype(np.float64) * np.array([height, width, height, width])
     whole = np.rint(exact)
     ends = whole[:, :2] + whole[:, 2:]
-    fits = (np.abs(exact - whole) < _OFF).all(1) & (whole[:, :2] >= 0).all(1) & (whole[:, 2:] >= 1).all(1)
+    off = _OFF + (_HALF_OFF * max(height, width) if coords.dtype == np.float16 else 0)
+    fits = (np.abs(exact - whole) < off).all(1) & (whole[:, :2] >= 0).all(1) & (whole[:, 2:] >= 1).all(1)
     fits &= (ends <= [height, width]).all(1)
     if not fits.all():
         row = int(np.argmin(fits))
         raise ConvertError(
-            f"{rows.file.path}: found the crop {rows.coords[row].tolist()} in row {row}, in pixels "
-            f"{np.round(exact[row], 3).tolist()}; expected whole numbers inside pictures of {height}x{width}. "
-            "The labels were made from pictures of another size."
+            f"{path}: found the crop {coords[row].tolist()} in row {row}, in pixels "
+            f"{np.round(exact[row], 3).tolist()}; expected whole numbers inside pictures of {height}x{width}. The "
+            "labels were made from pictures of another size."
         )
     boxes: NDArray[np.int32] = whole.astype(np.int32)
     return boxes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
@@ -24,10 +23,9 @@ from ladd_converters.fkd_order import (
     read_index_file,
     sampled_orders,
 )
+from ladd_converters.temporary import room
 from ladd_data import RECIPES, Answers, Boxes, ConvertError, Mix, Pictures, UsageError, ViewLabels
 
-HELD_BYTES = 2**28
-"""Of labels that are put in order in memory; more go through a file in the place for temporary ones."""
 _UNMIXED_SIDE = 64
 """Side up to which G-VBSM's branches feed their teachers un-mixed crops where MixUp is on."""
 
@@ -198,7 +196,7 @@ class _Views:
         count, _, self._height, self._width = shape
         self._classes, self._with_flips = classes, first.flip is not None
         kind = first.output.dtype
-        self.outputs = _room((count, epochs, classes), kind)
+        self.outputs = room((count, epochs, classes), kind)
         self.present = np.zeros((count, epochs), np.bool_)
         self.columns: dict[str, NDArray[Any]] = {
             "view_box": np.zeros((count, epochs, 4), np.uint16),
@@ -305,11 +303,3 @@ def _records_by_place(run: Path, folder: Path, pictures: Pictures) -> NDArray[np
             f"the folder only if {run.name} was made without them."
         )
     return np.array([own[name] for name in listing], np.int64)
-
-
-def _room(shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array of zeros, in a nameless temporary file where it is large."""
-    if int(np.prod(shape)) * kind.itemsize <= HELD_BYTES:
-        return np.zeros(shape, kind)
-    with tempfile.TemporaryFile(prefix="ladd-fkd-") as file:
-        return np.memmap(file, kind, "w+", shape=shape)

@@ -92,6 +92,14 @@ def convert(
         int | None,
         typer.Option(rich_help_panel=_FACTS, min=1, max=2, help="For fkd: drawn an epoch; 1 by an old torch."),
     ] = None,
+    view_size: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_FACTS, min=1, help="For FKD's own files: the side of what the teacher was fed."),
+    ] = None,
+    pillow: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_FACTS, min=1, help="For FKD's own files: the version of Pillow that cut crops."),
+    ] = None,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -157,6 +165,8 @@ def convert(
         temperature=temperature,
         seed=seed,
         permutations=permutations,
+        view_size=view_size,
+        pillow=pillow,
     )
     distilled = converter.read(path, fill_in(converter, said))
     conversion = prepare(distilled, _name(name, out), pixels=pixels, png=png, license=license)
