@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ladd_data.pictures import Pictures as Pictures
     from ladd_data.pictures import open_pictures as open_pictures
     from ladd_data.presets import imagenet_indices as imagenet_indices
+    from ladd_data.presets import parse_classes as parse_classes
     from ladd_data.recipe import Recipe as Recipe
     from ladd_data.recipes import RECIPES as RECIPES
     from ladd_data.types import Batch as Batch
@@ -98,6 +99,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "grid": "views.geometry",
     "imagenet_indices": "presets",
+    "parse_classes": "presets",
     "load": "dataset",
     "load_labeler": "labeling.labeler",
     "open_pictures": "pictures",

@@ -1,6 +1,7 @@
 """SRe2L's relabel files and their kin: the soft labels of mixed crops that a teacher gave, epoch by epoch.
 
     <fkd-path>/epoch_<e>/batch_<b>.tar      SRe2L, CDA, LPLD, G-VBSM, EDC: see fkd_batches.py for the fields
+    <fkd-path>/batch_<b>.tar                LPQLD, with sampler_indices_batch.json; see fkd_batches.py
     <fkd-path>/sampler_indices_epoch.json   LPLD only: which picture each row is of; see fkd_order.py
     <save_path>/train/<class>/<name>.tar    FKD itself: a file a picture; see fkd_images.py
 
@@ -18,7 +19,7 @@ from typing import ClassVar
 
 from ladd_converters.class_folders import is_folder, scan
 from ladd_converters.class_labels import refuse_answers
-from ladd_converters.fkd_batches import holds_batches
+from ladd_converters.fkd_batches import holds_batches, is_flat
 from ladd_converters.fkd_images import ImageLabelReader, find_images_of_labels
 from ladd_converters.fkd_views import FkdReader
 from ladd_converters.gvbsm import GvbsmConverter
@@ -41,13 +42,14 @@ class FkdConverter:
     """Reads the labels of one relabel run, and its pictures through the converter that knows them."""
 
     name: ClassVar[str] = "fkd"
-    summary: ClassVar[str] = "SRe2L, CDA, LPLD, G-VBSM, EDC: epoch_0/batch_0.tar of a relabel run, and its pictures"
+    summary: ClassVar[str] = "FKD, SRe2L, CDA, LPLD, LPQLD, G-VBSM, EDC: a relabel run's label files, and its pictures"
     datasets: ClassVar[Mapping[str, Preset]] = Sre2lConverter.datasets
 
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a relabel run, or None."""
         if runs := _find_labels(path):
-            return f"epoch_0/batch_0.tar in {runs[0].name}, as SRe2L's relabel step names them"
+            named = "batch_0.tar" if is_flat(runs[0]) else "epoch_0/batch_0.tar"
+            return f"{named} in {runs[0].name}, as {'LPQLD' if is_flat(runs[0]) else 'SRe2L'}'s relabel step names them"
         root = find_images_of_labels(path)
         return None if root is None else f"<class>/<picture>.tar in {root.name}, as FKD names its label files"
 
@@ -82,7 +84,7 @@ class FkdConverter:
         if not isinstance(distilled.images, Pictures):
             raise UsageError(f"{answers.images}: expected a folder of pictures.")
         reader = FkdReader(run, answers)
-        labels = reader.read(distilled.files[0], distilled.images, len(distilled.classes.names))
+        labels = reader.read(distilled.files[0], distilled.images, distilled.classes)
         return replace(
             distilled,
             files=(*distilled.files, run),

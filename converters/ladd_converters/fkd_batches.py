@@ -11,8 +11,13 @@
     5 output     float16 or float32 [B, classes]: the teacher's answer to the mixed view
     6 index      int64 [B], the picture's place in the sorted listing (G-VBSM, EDC); 7 (EDC): of no use
 
+LPQLD writes one flat folder, batch_<n>.tar, whose numbers run on over the epochs, with float16 coords, uint8 mix_index
+and bbox; where it quantises, output is [B, k], the largest logits, and field 6 their class numbers, int16 [B, k]; with
+RandAugment its operations stand after the flips, as a list, and no view can be cut again.
+
 Files sort as text in the wrong order (batch_10 before batch_2), so they are read by number.
-Sources: SRe2L 8d00cba3, CDA, soft-label-pruning 63eee186 (LPLD), G_VBSM 1ed80b0e, EDC.
+Sources: SRe2L 8d00cba3, CDA, soft-label-pruning 63eee186 (LPLD), soft-label-pruning-quantization 107c7a5d
+(LPQLD), G_VBSM 1ed80b0e, EDC 99f521bc.
 """
 
 from __future__ import annotations
@@ -57,6 +62,7 @@ class BatchRows:
     cutout: float32 [B, 7], or None. partner: int64 [B], the row that is mixed in, or None. lam: MixUp's share of the
     row's own, or what CutMix drew. bbox: rows from, columns from, rows to, columns to of CutMix's patch, in pixels of
     the view. output: float16 or float32 [B, classes]. index: int64 [B], the picture, where the file says it.
+    ids: int64 [B, k], the classes of `output`, which is [B, k] then. operations: whether RandAugment's are there.
     fields: how many the file holds; 8 are EDC's on ImageNet, whose crops were resized without rounding.
     """
 
@@ -69,6 +75,8 @@ class BatchRows:
     bbox: tuple[int, int, int, int] | None
     output: NDArray[np.floating[Any]]
     index: NDArray[np.int64] | None
+    ids: NDArray[np.int64] | None
+    operations: bool
     fields: int
 
     @property
@@ -84,8 +92,15 @@ class BatchRows:
 
 def holds_batches(path: Path) -> bool:
     """Tell from its names whether a folder is one of relabel files."""
+    if is_flat(path):
+        return True
     first = next((path / entry.name for entry in scan(path) if _EPOCH.fullmatch(entry.name)), None)
     return first is not None and any(_BATCH.fullmatch(entry.name) for entry in scan(first))
+
+
+def is_flat(path: Path) -> bool:
+    """Tell whether batches lie in one folder, as LPQLD writes them."""
+    return any(_BATCH.fullmatch(entry.name) for entry in scan(path))
 
 
 def list_batches(path: Path) -> list[BatchFile]:
@@ -94,6 +109,9 @@ def list_batches(path: Path) -> list[BatchFile]:
     Raises:
         UsageError: there are none.
     """
+    if is_flat(path):
+        flat = [(int(name[1]), entry.name) for entry in scan(path) if (name := _BATCH.fullmatch(entry.name))]
+        return [BatchFile(path / name, 0, number) for number, name in sorted(flat)]
     epochs = sorted((int(name[1]), path / entry.name) for entry in scan(path) if (name := _EPOCH.fullmatch(entry.name)))
     files = [
         BatchFile(folder / entry.name, epoch, int(name[1]))
@@ -129,6 +147,9 @@ def read_batch(file: BatchFile) -> BatchRows:
     content = read_torch(path)
     if not isinstance(content, list | tuple) or not 6 <= len(content) <= 8:
         raise ConvertError(f"{path}: found {say_content(content)}; expected a list of 6 to 8, as SRe2L writes.")
+    operations = isinstance(content[2], list | tuple) and len(content) > 6
+    if operations:
+        content = [*content[:2], *content[3:]]
     coords = _tensor(path, content, 0, "coords", floating=True)
     count = len(coords)
     if coords.shape != (count, 4) or not count:
@@ -141,10 +162,17 @@ def read_batch(file: BatchFile) -> BatchRows:
     if output.dim() != 2 or not torch.isfinite(output).all():
         found = say_tensor(output) if output.dim() != 2 else "NaN or infinity (float16 ends at 65504)"
         raise ConvertError(f"{path}: found outputs {found}; expected finite [{count}, classes].")
-    index = _tensor(path, content, 6, "index", count=count) if len(content) > 6 else None
+    more = _tensor(path, content, 6, "index or class numbers", count=count) if len(content) > 6 else None
+    index, ids = (more, None) if more is None or more.dim() == 1 else (None, more)
+    if ids is not None and ids.shape != output.shape:
+        raise ConvertError(f"{path}: found class numbers {say_tensor(ids)}; expected {list(output.shape)}, as outputs.")
     partner = None if content[2] is None else _tensor(path, content, 2, "mix_index", count=count)
     if partner is not None and not ((partner >= 0) & (partner < count)).all():
         raise ConvertError(f"{path}: found mix_index {int(partner.min())} .. {int(partner.max())} in {count} rows.")
+    if partner is not None and partner.dtype == torch.uint8 and count > 256:
+        raise ConvertError(
+            f"{path}: found mix_index as uint8 in {count} rows: it wrapped at 256, so partners are lost."
+        )
     stored = np.float16 if output.dtype == torch.float16 else np.float32
     return BatchRows(
         file,
@@ -156,6 +184,8 @@ def read_batch(file: BatchFile) -> BatchRows:
         _corners(path, content[4]),
         output.to(torch.float32).numpy().astype(stored),
         None if index is None else index.numpy().astype(np.int64),
+        None if ids is None else ids.numpy().astype(np.int64),
+        operations,
         len(content),
     )
 

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from ladd_data import ConvertError
 
 INDEX_FILE = "sampler_indices_epoch.json"
+BATCH_INDEX_FILE = "sampler_indices_batch.json"
+"""LPQLD's: the places of each batch."""
 SEED = 42
 Draws = Literal[1, 2]
 """Permutations that the torch of that day drew for an epoch."""
@@ -86,6 +88,42 @@ def read_index_file(path: Path, count: int, epochs: int) -> list[Order]:
         raise ConvertError(
             f"{file}: found epochs of all of {whole} pictures; there are {count}. A picture was added since the labels "
             "were made, so that the places are of other ones."
+        )
+    return orders
+
+
+def read_batch_index_file(path: Path, numbers: Sequence[int], count: int) -> list[Order]:
+    """Return the places of each batch that LPQLD's JSON states.
+
+    Args:
+        path: the folder of batches.
+        numbers: of the batches that are there.
+        count: pictures there are.
+
+    Raises:
+        ConvertError: it is missing, no such JSON, names pictures that do not exist, or is of fewer pictures.
+    """
+    file = path / BATCH_INDEX_FILE
+    expected = f"a list of places 0 .. {count - 1} for each batch"
+    if not file.is_file():
+        raise ConvertError(
+            f"{path}: found batches and no {BATCH_INDEX_FILE}: in one flat folder, as LPQLD writes it, nothing else "
+            "says which picture a row is of. Fetch it, too; or name the folder above, if this is one epoch's."
+        )
+    try:
+        content = json.loads(file.read_bytes())
+        orders = [np.array(content[str(number)], np.int64) for number in numbers]
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        raise ConvertError(f"{file}: found something else ({type(error).__name__}); expected {expected}.") from error
+    for number, order in zip(numbers, orders, strict=True):
+        if order.ndim != 1:
+            raise ConvertError(f"{file}: found {order.ndim} levels of lists in batch {number}; expected {expected}.")
+        check_places(file, f"batch {number}", order, count)
+    named = np.unique(np.concatenate(orders))
+    if len(named) < count and len(named) == named.max(initial=-1) + 1:
+        raise ConvertError(
+            f"{file}: found places of all of {len(named)} pictures; there are {count}. A picture was added since the "
+            "labels were made, so that the places are of other ones."
         )
     return orders
 

@@ -212,8 +212,9 @@ def _rows(records: _Records, names: list[str], taken: NDArray[np.bool_]) -> tupl
     else:
         strange = [key for key in records.keys if key not in place]
         raise ConvertError(
-            f"{records.path}: found {len(strange)} keys of no picture ({some(strange)}); expected picture names "
-            "without suffix, or numbers of their sorted list. Pictures were renamed or are missing, or two have one name."
+            f"{records.path}: found {len(strange)} keys of no picture ({some(strange)}); expected names "
+            "without suffix, or numbers of their sorted list. Pictures were renamed or are missing, or two share a "
+            "name."
         )
     first = np.zeros(len(rows), np.bool_)
     first[np.unique(rows, return_index=True)[1]] = True

@@ -156,7 +156,7 @@ def test_a_replay_with_the_teacher_refuses_a_wrong_order(tmp_path: Path, wrong: 
         ("batch gone", "found no epoch_0/batch_1.tar, but later ones"),
         ("last batch gone", "found 10 rows where there are 12 pictures"),
         ("other batch size", "expected one batch size"),
-        ("classes", "found outputs of 4 classes; expected 5"),
+        ("classes", "found outputs of 4 classes; the dataset has 5"),
         ("size", "The labels were made from pictures of another size"),
         ("class folder renamed", "found a picture of class 3 in the folder of class 4"),
     ],
