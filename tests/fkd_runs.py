@@ -31,6 +31,16 @@ def make_teacher(classes: int, seed: int = 3) -> nn.Module:
     return network.eval()
 
 
+def genuine_teacher(path: Path) -> nn.Module:
+    """Return the small teacher whose weights lie beside a genuine run, as its NOTE.txt describes it."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, 10))
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network.eval()
+
+
 @dataclass
 class FkdRun:
     """How a run was made; `write` writes its pictures and its labels as upstream's program does."""
