@@ -99,6 +99,8 @@ def _read_images(root: Path, answers: Answers) -> Distilled:
     """Read FKD's own label files and their pictures."""
     refuse_answers(answers, "FKD's own label files", *_OF_IMAGES)
     distilled = read_originals(root, answers, *_OF_IMAGES)
+    if not isinstance(distilled.images, Pictures):
+        raise UsageError(f"{answers.images}: expected a folder of pictures.")
     reader = ImageLabelReader(root, answers)
     labels = reader.read(distilled.images, len(distilled.classes.names))
     return add_labels(distilled, root, answers, labels, (reader.facts, reader.notes))

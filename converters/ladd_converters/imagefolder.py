@@ -108,7 +108,7 @@ class ImageFolderConverter:
         return self.read_with(path, answers, open_pictures)
 
     def read_with(
-        self, path: Path, answers: Answers, open_files: OpenPictures, classes: Root | None = None
+        self, path: Path, answers: Answers, open_files: OpenPictures, listed: Root | None = None
     ) -> Distilled:
         """Read a folder whose pictures another function opens, such as one for pictures of several sizes.
 
@@ -116,10 +116,10 @@ class ImageFolderConverter:
             path: of the folder.
             answers: see `read`.
             open_files: opens the pictures.
-            classes: the pictures of each class, where they do not lie in folders.
+            listed: the pictures of each class, where they do not lie in folders.
         """
         refuse_answers(answers, self.name, "mosaic_factor")
-        root = classes or _list(_choose_root(path))
+        root = listed or _list(_choose_root(path))
         if steps := [name for name in root.files if _STEPS.fullmatch(name)]:
             raise UsageError(
                 f"{root.folder}: {steps[0]} holds pictures of a step on LPLD's way, not of a class: ladd convert sre2l."

@@ -111,9 +111,8 @@ class TinyVitConverter:
                 values[rows, view] = make_whole(records.path, records.ids, records.kept, classes)[~twice]
                 present[rows, view] = True
                 if twice.any():
-                    notes.append(
-                        f"{records.path.name} of {folder.name}: {twice.sum()} pictures that came before, left out."
-                    )
+                    where = f"{folder.name}/{records.path.name}"
+                    notes.append(f"Left out: {twice.sum()} of {where}, of pictures that have a label already.")
         if not present.all():
             notes.append(
                 f"{int((~present).sum())} of {present.size} labels are missing: their pictures are in no file."

@@ -122,7 +122,7 @@ def _stretch(crop: I64, height: int, width: int) -> F32:
 
 def _resize_like_pillow(crop: I64, height: int, width: int, way: str) -> F32:
     """Resize [channels, rows, columns] by LADD-047, one axis after the other."""
-    if way.startswith("pillow13") and is_tall(*crop.shape[1:], height, width):
+    if way.startswith("pillow13") and is_tall(crop.shape[1], crop.shape[2], height, width):
         short = _filter(crop.swapaxes(1, 2), height, way).swapaxes(1, 2)
         return _filter(short, width, way).astype(np.float32)
     narrow = _filter(crop, width, way).swapaxes(1, 2)
