@@ -215,7 +215,7 @@ INVALID = [
         "Views that cannot be cut, and not why.",
         HIDDEN,
         state=set_to("labels.views.reason", ""),
-        problems=(("LADD-013", at(MANIFEST)),),
+        problems=(("LADD-010", at(MANIFEST)),),
     ),
     Case(
         "boxes-of-another-size",
