@@ -16,7 +16,7 @@ RUN := $(PY)
 READY :=
 endif
 
-.PHONY: help demo test check lint types docs bench study env clean
+.PHONY: help demo test check lint types docs bench study rates env clean
 
 help: ## Say what each target does.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,9 @@ bench: $(READY) ## Run the benchmarks; each prints its table and the machine.
 
 study: $(READY) ## Train the students of docs/study.md and write it anew.
 	$(RUN) benchmarks/study.py --markdown docs/study.md
+
+rates: $(READY) ## Measure the ladder of docs/rates.md and write it anew.
+	$(RUN) benchmarks/rates.py --markdown docs/rates.md
 
 env: $(READY) ## Only make the environment.
 

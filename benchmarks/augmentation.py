@@ -101,7 +101,7 @@ class Case:
         for number, batch in enumerate(epochs(self.loader)):
             student.begin(number)
             self.optimizer.zero_grad(set_to_none=True)
-            for part in self.loss.parts(student, batch, self.dataset):
+            for part in self.loss.parts(student, batch, self.dataset, student.takes):
                 torch.autograd.backward(part)
             self.optimizer.step()
             yield

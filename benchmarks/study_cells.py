@@ -80,10 +80,10 @@ class Cell:
         said = f"{self.distiller} {self.ipc} {self.labels.name} {' '.join(training)}"
         return hashlib.sha256(said.encode()).hexdigest()[:12]
 
-    def run(self, sets: Sets) -> list[float]:
-        """Train and test the students that are not there yet, and return all accuracies, shares of 1, by seed."""
+    def run(self, sets: Sets, students: int = SEEDS) -> list[float]:
+        """Train and test the students that are not there yet, and return accuracies, shares of 1, by seed."""
         folder = sets.labelled(self.distiller, self.ipc, self.labels)
-        plan = EvaluationPlan(self.whole, "convnet-d3", seeds=SEEDS, width=WIDTH, threads=1, options=self._options())
+        plan = EvaluationPlan(self.whole, "convnet-d3", seeds=students, width=WIDTH, threads=1, options=self._options())
         out = sets.folder / "cells" / self.key
         out.parent.mkdir(exist_ok=True)
         return list(evaluate(folder, sets.test, out, plan, plots=False).findings.cells[0].accuracies)

@@ -16,8 +16,9 @@ from study_sets import SIZE, WIDTH
 HEAD = f"""# A study: what labels, losses and encodings do
 
 Written by `python benchmarks/study.py --markdown docs/study.md`, every sentence with a number in it included.
-All numbers are in [study/results.json](study/results.json); the same command with `--check docs/study/results.json` in
-place of `--markdown` trains everything again and tells whether each table has the same order.
+All numbers are in [study/results.json](study/results.json). `python benchmarks/study.py --check --work NEW-FOLDER`
+trains one student of each cell again and tells which have the same accuracy to the last bit, and whether each table's
+cells stand in the same order by them; with `--students {SEEDS}`, all.
 
 **What was run.** Small students, ConvNetD3 of width {WIDTH}, learn from a few pictures of handwritten digits and are
 tested on 397 real ones. The pictures are 1, 10 or 50 a class (IPC), {SIZE} pixels a side, made in three ways of 1,400

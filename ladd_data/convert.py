@@ -220,7 +220,7 @@ def check_distilled(distilled: Distilled) -> None:
         _check_channels(files, images.shape[1], distilled.normalization)
     else:
         _check_images(files, images, distilled.normalization)
-    _check_labels(files, distilled.labels, images.shape[0], names)
+    _check_labels(files, distilled.labels, images.shape[0], names, some=bool(distilled.asserted.get("some_classes")))
     if distilled.soft is not None:
         _check_soft(files, distilled.soft, (images.shape[0], len(names)))
 
@@ -263,7 +263,7 @@ def _check_soft(files: str, soft: SoftValues, shape: tuple[int, int]) -> None:
         raise ConvertError(f"{files}: found {found}; expected probabilities. Are they logits?")
 
 
-def _check_labels(files: str, labels: I64, images: int, names: tuple[str, ...]) -> None:
+def _check_labels(files: str, labels: I64, images: int, names: tuple[str, ...], *, some: bool) -> None:
     if images != len(labels):
         raise ConvertError(
             f"{files}: found {images} images and {len(labels)} labels; expected as many of each. "
@@ -273,10 +273,10 @@ def _check_labels(files: str, labels: I64, images: int, names: tuple[str, ...]) 
         found = f"labels {labels.min()} .. {labels.max()}"
         raise ConvertError(f"{files}: found {found}; expected 0 .. {len(names) - 1}, the {len(names)} classes given.")
     per_class = np.bincount(labels, minlength=len(names))
-    if (per_class == 0).any():
+    if (per_class == 0).any() and not some:
         raise ConvertError(
             f'{files}: found no image of class "{names[int(per_class.argmin())]}"; expected {len(names)} classes. '
-            "Give the classes this run was made for."
+            "Give the classes this run was made for, or --some-classes if there are images of some only."
         )
 
 

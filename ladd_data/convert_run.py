@@ -12,6 +12,7 @@ from torch import Tensor
 from ladd_data.convert import Conversion, convert
 from ladd_data.converter import ViewLabels
 from ladd_data.dataset import Dataset, load
+from ladd_data.encodings.topk import LEAST
 from ladd_data.errors import ConvertError, UsageError
 from ladd_data.files import new_folder
 from ladd_data.labeling.labeler import LoadedLabeler
@@ -72,7 +73,12 @@ def convert_run(
 
 
 def _coding(labels: ViewLabels) -> Coding:
-    """Return how labels are stored: no number of them changes, but for the logarithm of probabilities."""
+    """Return how labels are stored: no number of them changes, but for the logarithm of probabilities.
+
+    Of the largest logits, their logarithms of probabilities among each other are kept, which is all that they tell.
+    """
+    if labels.kept is not None:
+        return Coding(encoding="topk", k=labels.kept)
     if labels.coding is not None:
         return labels.coding
     half = labels.values.dtype == np.float16
@@ -88,6 +94,8 @@ def _given(labels: ViewLabels, dataset: Dataset) -> GivenLabels:
 
     def values(first: int, stop: int) -> F32:
         part = labels.values[first:stop].astype(np.float32)
+        if labels.kept is not None:
+            return np.maximum(part, np.float32(LEAST))
         return part if labels.space == "logits" else np.log(np.maximum(part, np.float32(LEAST_PROBABILITY)))
 
     return GivenLabels(
@@ -96,7 +104,7 @@ def _given(labels: ViewLabels, dataset: Dataset) -> GivenLabels:
         recipe=labels.recipe,
         columns=columns,
         present=labels.present,
-        are="logits" if labels.space == "logits" else "log_probs",
+        are="logits" if labels.space == "logits" and labels.kept is None else "log_probs",
         temperature=labels.temperature,
     )
 
@@ -119,7 +127,9 @@ def _confirm(dataset: Dataset, labels: ViewLabels, teachers: Sequence[LoadedLabe
         stored = labels.values[record, shown].astype(np.float64)
         if labels.as_stored is not None:
             said = labels.as_stored(said, stored)
-        off = np.abs(said - stored) - rounding * np.abs(stored)
+        said = np.where(np.isfinite(stored), said, stored)  # of classes that were not kept, nothing is known
+        with np.errstate(invalid="ignore"):
+            off = np.nan_to_num(np.abs(said - stored) - rounding * np.abs(stored), nan=0.0)
         if off.max() > TOLERANCE:
             raise ConvertError(
                 f"record {dataset.arrays.ids[record]}: the teacher's answers differ from the stored ones by "

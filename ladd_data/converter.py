@@ -48,6 +48,7 @@ class Answers:
     seed, permutations: of the sampler that decided which picture a row of labels is of.
     view_size: pixels on a side of what the teacher was fed.
     pillow: the version of Pillow that cut the crops, as from 13 on it resizes tall ones in another order.
+    some_classes: True where there are images of some of the classes only, as of a subset labelled by a teacher of more.
     """
 
     normalization: Normalization | None = None
@@ -69,6 +70,7 @@ class Answers:
     permutations: int | None = None
     view_size: int | None = None
     pillow: int | None = None
+    some_classes: bool | None = None
 
     def said(self) -> dict[str, JsonValue]:
         """Return all that was answered, as `Distilled.asserted` and the manifest keep it."""
@@ -92,6 +94,7 @@ class Answers:
             "permutations": self.permutations,
             "view_size": self.view_size,
             "pillow": self.pillow,
+            "some_classes": self.some_classes,
         }
         return {key: value for key, value in said.items() if value is not None}
 
@@ -157,6 +160,7 @@ class ViewLabels:
     coding: how they are stored; None for all values, in the type they come in.
     as_stored: for labels that keep a part of what a teacher says: turns its answers into what of them would have been
         stored, (answers, stored labels), each float64 [views, classes], to the like of the latter.
+    kept: classes of each view whose logits the method kept, where it kept the largest only; values of others are -inf.
     """
 
     name: str
@@ -169,6 +173,7 @@ class ViewLabels:
     present: NDArray[np.bool_] | None = None
     coding: Coding | None = None
     as_stored: Callable[[F64, F64], F64] | None = None
+    kept: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from ladd_data.errors import DatasetError, Problem
 from ladd_data.label_writer import copy_label_sets
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.shards.editions import find_container
+from ladd_data.shards.joined import check_label_sets, set_of
 from ladd_data.shards.layout import Records
 from ladd_data.types import U8, Edition
 from ladd_data.writer import new_dataset
@@ -47,7 +48,9 @@ def export_dataset(
         UsageError: the target exists.
     """
     folder, manifest, count = dataset.folder, dataset.manifest, len(dataset)
-    content = folder.content
+    content, carries = folder.content, set_of(folder) is None
+    if carries:
+        check_label_sets(folder)
     with new_dataset(target, manifest.classes, folder.layout, count, edition=edition, overwrite=overwrite) as writer:
         done = 0
         for records, pixels in _parts(dataset, edition):
@@ -56,7 +59,8 @@ def export_dataset(
             on_progress(done, count)
         _check_digests(writer.digests(), manifest)
         writer.seal(manifest, content)
-        copy_label_sets(folder, writer.folder)
+        if carries:
+            copy_label_sets(folder, writer.folder)
     return manifest
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from ladd_data.card.croissant import CROISSANT_PATH
 from ladd_data.card.header import CARD_PATH
 from ladd_data.card.merge import merge_cards
+from ladd_data.card.sets import offer_sets
 from ladd_data.card.write import name_repo, write_repo_name
-from ladd_data.errors import DatasetError, LaddError, UsageError
+from ladd_data.errors import DatasetError, LaddError, UsageError, nearest
 from ladd_data.files import MAX_JSON_BYTES, new_folder, sha256_file
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.publishing import (
@@ -34,9 +35,10 @@ from ladd_data.publishing import (
     open_api,
     publish,
 )
-from ladd_data.remote import check_repo, explain_stale, find_repo, hub_errors, quietly
+from ladd_data.remote import check_repo, explain_stale, fetch_statements, find_repo, hub_errors, quietly
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
 from ladd_data.shards.joined import check_label_sets
+from ladd_data.shards.label_sets import LABELS_FOLDER, list_sets
 from ladd_data.validation import validate
 
 if TYPE_CHECKING:
@@ -124,37 +126,64 @@ def push(
     return Pushed(to.repo, revision, lines, commit, label, len(plan.adds), plan.kept)
 
 
-def pull(repo: str, target: str | Path, *, revision: str | None = None, overwrite: bool = False) -> Manifest:
+def pull(
+    repo: str,
+    target: str | Path,
+    *,
+    revision: str | None = None,
+    labels: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Manifest:
     """Download a dataset into a folder of one's own: the bytes that were pushed, verified.
 
     Args:
         repo: "user/name".
         target: the folder; appears whole or not at all.
         revision: a tag, branch or commit; the head of "main" where left out.
+        labels: names of label sets, all of them where left out. Others are not downloaded, and the card does not offer
+            them; "default" names the labels in the records, which always come.
         overwrite: replace the target.
 
     Raises:
         DatasetError: what is on the Hub is not whole, or was rewritten with other tools; the target is unchanged.
         LaddError: it is not there or may not be read, or the connection failed; the target is unchanged.
-        UsageError: the target exists.
+        UsageError: the target exists, or there is no such label set.
     """
     name = check_repo(repo)
     from huggingface_hub import snapshot_download
 
+    left = [".*", "*/.*"]
+    if labels is not None:
+        stated = fetch_statements(name, revision).path
+        left += [f"{LABELS_FOLDER}/{other}/*" for other in _list_others(name, list_sets(stated), labels)]
+        revision = stated.name  # the commit that was looked at
     with new_folder(Path(target), overwrite=overwrite) as partial:
         with hub_errors(name, revision, after=f"{target} was not changed."), quietly(unless_seen=True):
-            snapshot_download(
-                name, repo_type=KIND, revision=revision, local_dir=partial, ignore_patterns=[".*", "*/.*"]
-            )
+            snapshot_download(name, repo_type=KIND, revision=revision, local_dir=partial, ignore_patterns=left)
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         try:
             folder = open_folder(partial)
-            check_label_sets(folder)
-            return folder.manifest
+            check_label_sets(folder, list_sets(partial))
         except DatasetError as error:
             raise explain_stale(error, partial) from error
         except UsageError as error:
             raise LaddError(f"{name}: not a ladd dataset (no {MANIFEST_PATH}). See datasets.load_dataset.") from error
+        if labels is not None:
+            offer_sets(folder)
+        return folder.manifest
+
+
+def _list_others(repo: str, known: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the label sets that are not wanted.
+
+    Raises:
+        UsageError: one that is wanted is not there; names those that are.
+    """
+    for name in wanted:
+        if name not in (*known, "default"):
+            sets = nearest(name, known) if known else "It has none."
+            raise UsageError(f'{repo}: no label set "{name}". {sets}')
+    return [name for name in known if name not in wanted]
 
 
 def _open_valid(path: str | Path, tag: str | None) -> Folder:

@@ -8,24 +8,21 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
-from ladd_data.card.header import CARD_PATH, read_card_header
+from ladd_data.card.sets import offer_sets
 from ladd_data.digests import DigestMeter
-from ladd_data.errors import DatasetError, LabelError, Problem, UsageError
-from ladd_data.files import HashingFile, canonical_json, new_folder, write_atomically, write_synced
+from ladd_data.errors import LabelError, UsageError
+from ladd_data.files import HashingFile, canonical_json, new_folder, write_synced
 from ladd_data.manifest import SPEC_VERSION, Labels, LabelSet, Manifest, classes_digest
 from ladd_data.manifest_json import dump_label_set, join_label_set
 from ladd_data.recipe import Recipe
 from ladd_data.shards.container import FEATURES_KEY, compact_json
 from ladd_data.shards.folder import Folder, read_metadata
 from ladd_data.shards.images import digest_image
-from ladd_data.shards.joined import JoinedFolder
 from ladd_data.shards.label_sets import (
     LABELS_FOLDER,
     LISTING,
@@ -36,10 +33,12 @@ from ladd_data.shards.label_sets import (
     label_features,
     label_schema,
     list_sets,
+    list_whole_sets,
 )
 from ladd_data.shards.layout import Records, label_columns
 from ladd_data.shards.parquet import ParquetFiles
 from ladd_data.shards.plan import ShardPlan, plan_shards
+from ladd_data.shards.projectors import list_projectors
 from ladd_data.shards.tables import leaf_paths, to_array
 from ladd_data.types import TYPE_BYTES, Columns, ColumnTypes
 
@@ -245,7 +244,7 @@ def remove_set(source: Folder, name: str) -> None:
     Raises:
         UsageError: there is no such set.
     """
-    if name not in list_sets(source.path):
+    if name not in [*list_sets(source.path), *list_projectors(source.path)]:
         raise UsageError(f'{source.path}: no label set "{name}". "ladd labels DIR" lists those there are.')
     offer_sets(source, without=name)
     home = source.path / LABELS_FOLDER
@@ -257,38 +256,20 @@ def remove_set(source: Folder, name: str) -> None:
         home.rmdir()
 
 
-def copy_label_sets(source: Folder, target: Path) -> None:
-    """Copy every label set, byte for byte, into a finished folder of the same records, and name them on its card."""
-    if isinstance(source, JoinedFolder):
-        return
-    for name in list_sets(source.path):
-        (target / LABELS_FOLDER / name).mkdir(parents=True)
-        for path in sorted((source.path / LABELS_FOLDER / name).glob("[!.]*")):
-            shutil.copyfile(path, target / LABELS_FOLDER / name / path.name)
-    offer_sets(read_metadata(target))
+def copy_label_sets(source: Folder, target: Path, *, but: str | None = None) -> None:
+    """Copy label sets, byte for byte, into a finished folder of the same records, and name them on its card.
 
+    Sets that were not downloaded (`list_whole_sets`) stay behind.
 
-def offer_sets(source: Folder, *, without: str | None = None) -> None:
-    """Write the card's `configs` anew: the records, and each label set to be had alone (LADD-097).
-
-    In other editions than Parquet a set is not offered: `datasets` reads a repository as one kind of files.
+    Args:
+        source: the dataset they are of, joined with one of them or not.
+        target: the folder.
+        but: a set that stays behind, too.
     """
-    path = source.path / CARD_PATH
-    names = [name for name in list_sets(source.path) if name != without] if source.edition == "parquet" else []
-    try:
-        text = path.read_text(encoding="utf-8")
-        header = read_card_header(text)
-    except (OSError, ValueError) as error:
-        problem = Problem("LADD-050", CARD_PATH, str(error), "a dataset card", "Download the dataset again.")
-        raise DatasetError([problem]) from error
-    configs = [offer_config("default", "data"), *(offer_config(name, f"{LABELS_FOLDER}/{name}") for name in names)]
-    if header.get("configs", configs[:1]) == configs:
-        return
-    body = text.split("---\n", 2)[2]
-    block = yaml.safe_dump(header | {"configs": configs}, sort_keys=False, allow_unicode=True, width=1000)
-    write_atomically(path, f"---\n{block}---\n{body}".encode())
-
-
-def offer_config(name: str, folder: str) -> dict[str, Any]:
-    """Return a config of the card: what `load_dataset(repository, name)` reads."""
-    return {"config_name": name, "data_files": [{"split": "train", "path": f"{folder}/train-*"}]}
+    for name in [*list_whole_sets(source.path), *list_projectors(source.path)]:
+        if name != but:
+            place = target / LABELS_FOLDER / name
+            place.mkdir(parents=True)
+            for path in sorted((source.path / LABELS_FOLDER / name).glob("[!.]*")):
+                shutil.copyfile(path, place / path.name)
+    offer_sets(read_metadata(target))

@@ -30,7 +30,7 @@ from ladd_data.shards.limits import check_footer
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _URL = re.compile(r"hf:/{1,2}datasets/([^/@]+/[^/@]+)(?:@(.+))?")
-_PARTS = ["README.md", "meta/*", "data/*", "labels/*/labels.json"]
+_PARTS = ["README.md", "meta/*", "data/*", "labels/*/labels.json", "labels/*/projector.json"]
 _STALE = (
     "Someone has pushed these records with other tools, so meta/ is stale: its checksums, digests, counts, views and "
     "certificate are of another version. What still holds: each column's name says what its numbers are, and class "
@@ -79,10 +79,7 @@ def fetch_metadata(repo: str, revision: str | None = None) -> Folder:
     """
     from huggingface_hub import HfApi, RepoFile, constants
 
-    try:
-        folder = read_metadata(_fetch(repo, revision, _PARTS[:2]))
-    except UsageError as error:
-        raise LaddError(f"{repo}: not a ladd dataset (no {MANIFEST_PATH}). See datasets.load_dataset.") from error
+    folder = _read(repo, revision, _PARTS[:2])
     if constants.HF_HUB_OFFLINE:
         return folder
     with hub_errors(repo, revision):
@@ -96,6 +93,25 @@ def fetch_metadata(repo: str, revision: str | None = None) -> Folder:
         expected = f"{shard.bytes} bytes of sha256 {shard.sha256[:16]}..., as in {SHARDS_PATH}"
         raise DatasetError([Problem(clause, shard.path, f"{said} on the Hub", expected, _STALE)])
     return folder
+
+
+def fetch_statements(repo: str, revision: str | None = None) -> Folder:
+    """Download what a dataset and its label sets say of themselves, without any record.
+
+    The folder is named as the commit.
+
+    Raises:
+        DatasetError: the metadata cannot be read.
+        LaddError: as `fetch`; or it is no dataset of this format.
+    """
+    return _read(repo, revision, [*_PARTS[:2], "labels/*/*.json"])
+
+
+def _read(repo: str, revision: str | None, parts: list[str]) -> Folder:
+    try:
+        return read_metadata(_fetch(repo, revision, parts))
+    except UsageError as error:
+        raise LaddError(f"{repo}: not a ladd dataset (no {MANIFEST_PATH}). See datasets.load_dataset.") from error
 
 
 def check_repo(repo: str) -> str:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ladd_data.errors import LabelError, LaddError, UsageError
 from ladd_data.processes import count_processes, join_processes, local_rank, rank_of_process
@@ -54,6 +55,52 @@ class Ranks:
         line: list[Any] = [None] * self.count
         _talk(lambda dist: dist.all_gather_object(line, own))
         return _results(line, error)
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that share one student: the number of this one among them, and how many they are."""
+
+    rank: int = 0
+    count: int = 1
+    group: Any = None
+
+    def add_up(self, tensors: list[Tensor]) -> None:
+        """Replace tensors of one dtype and device by their sums over the team, the same bits on every process.
+
+        Raises:
+            LabelError: another process is gone.
+        """
+        if self.count == 1 or not tensors:
+            return
+        line = torch.cat([tensor.flatten() for tensor in tensors])
+        _talk(lambda dist: dist.all_reduce(line, group=self.group))
+        totals = torch.split(line, [tensor.numel() for tensor in tensors])
+        for tensor, total in zip(tensors, totals, strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+
+def make_teams(ranks: Ranks, size: int, device: torch.device) -> tuple[int, Team]:
+    """Divide all processes into teams of `size`, neighbours together; return (the number of ours, ours).
+
+    Raises:
+        UsageError: they cannot be divided so.
+    """
+    if size == 1:
+        return ranks.rank, Team()
+    if ranks.count % size:
+        raise UsageError(
+            f"--ranks-per-student {size}: found {ranks.count} process{'es' * (ranks.count > 1)}; expected a multiple "
+            f"of {size}. Start with torchrun --nproc-per-node {size}."
+        )
+    from torch import distributed
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    groups = [
+        distributed.new_group(list(range(first, first + size)), timeout=PATIENCE, backend=backend)
+        for first in range(0, ranks.count, size)
+    ]
+    return ranks.rank // size, Team(ranks.rank % size, size, groups[ranks.rank // size])
 
 
 @contextmanager

@@ -159,8 +159,13 @@ class Batch:
         """
         return next(self.view_chunks(k))
 
-    def view_chunks(self, k: int | None = None, size: int | None = None) -> Iterator[Views]:
-        """Cut the same views as `views(k)`, `size` of each image at a time, so that fewer are in memory at once."""
+    def view_chunks(
+        self, k: int | None = None, size: int | None = None, takes: Callable[[int], bool] | None = None
+    ) -> Iterator[Views]:
+        """Cut the same views as `views(k)`, `size` of each image at a time, so that fewer are in memory at once.
+
+        takes: asked of each chunk in order, by its number of views, before it is cut; it is left out for False.
+        """
         if self.cutter is None:
             raise UsageError("this batch was not made by a loader, so it knows no views: see Dataset.views.")
         if self.dense is None:
@@ -169,6 +174,8 @@ class Batch:
         step = size or len(numbers)
         for start in range(0, len(numbers), step):
             some = numbers[start : start + step]
+            if takes is not None and not takes(len(some)):
+                continue
             at = slice(some[0], some[-1] + 1) if some[-1] - some[0] == len(some) - 1 else list(some)
             there = None if self.present is None else self.present[:, at]
             yield Views(self.cutter.cut(self, some), self.dense[:, at], some, count / len(numbers), there)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,15 @@ import numpy as np
 import pytest
 import torch
 from making import make_distilled
-from running import run_alone, run_ranks, write_script
 from torch import nn
 
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
 from ladd_data.deploy.keep import Keep
 from ladd_data.deploy.losses import LADD, HardLabels
-from ladd_data.deploy.options import Options, settle
 from ladd_data.deploy.resolve import find_recipe, override
 from ladd_data.deploy.results import SeedResult
-from ladd_data.deploy.train import describe_run, train_students
+from ladd_data.deploy.train import train_students
 from ladd_data.manifest import Network
 from ladd_data.models import build_network
 from ladd_data.recipe import Recipe
@@ -179,32 +176,6 @@ def test_rates_follow_the_schedule_by_epochs_or_by_steps(labelled: Path, monkeyp
         seen.clear()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [Options(precision="bf16"), Options(channels_last=True), Options(views_per_pass=25), Options(views_per_pass=7)],
-)
-def test_ways_to_compute_change_the_loss_by_rounding_only(labelled: Path, options: Options) -> None:
-    dataset = ladd.load(labelled)
-    reference = train_students(dataset, NETWORK, LADD_PLAIN, real_images(dataset), 1).seeds[0].loss
-
-    found = train_students(dataset, NETWORK, LADD_PLAIN, real_images(dataset), 1, options=options).seeds[0].loss
-
-    assert found == pytest.approx(reference, rel=0.02 if options.precision == "bf16" else 1e-4)
-
-
-def test_views_per_pass_are_chosen_by_the_device_and_recorded(labelled: Path) -> None:
-    dataset = ladd.load(labelled)
-
-    chosen = describe_run(dataset, NETWORK, LADD_PLAIN, real_images(dataset)).options
-    given = describe_run(dataset, NETWORK, LADD_PLAIN, real_images(dataset), Options(views_per_pass=9)).options
-
-    assert (chosen.views_per_pass, given.views_per_pass) == (1, 9)
-    manifest, cuda = dataset.manifest, torch.device("cuda")
-    assert settle(Options(), manifest, 4, cuda).views_per_pass == 25
-    large = manifest.images.model_copy(update={"count": 100, "height": 128, "width": 128})
-    assert settle(Options(), manifest.model_copy(update={"images": large}), 100, cuda).views_per_pass == 5
-
-
 def test_some_views_per_step_are_enough_to_train(labelled: Path) -> None:
     dataset = ladd.load(labelled)
     results = train_students(dataset, NETWORK, override(LADD_PLAIN, ["views_per_step=5"]), real_images(dataset), 1)
@@ -272,24 +243,6 @@ def test_results_of_another_run_are_not_taken_up(labelled: Path, unlabelled: Pat
         keep.path.write_bytes(junk)
         with pytest.raises(ladd.LaddError, match="not a readable file of results"):
             train_students(dataset, NETWORK, HARD_PLAIN, real_images(dataset), 1, keep=keep)
-
-
-def test_torchrun_shares_the_seeds_and_gives_the_results_of_one_process(labelled: Path, tmp_path: Path) -> None:
-    images = real_images(ladd.load(labelled))
-    np.savez(tmp_path / "val.npz", images=images.images.transpose(0, 2, 3, 1), labels=images.labels)
-    script = write_script(tmp_path / "ladd.py")
-    common = ["train", labelled, "--val", tmp_path / "val.npz", "--width", "8", "--epochs", "1", "--seeds", "3", "-o"]
-
-    alone = run_alone(script, *common, tmp_path / "alone.json")
-    together = run_ranks(script, *common, tmp_path / "together.json")
-
-    assert alone.returncode == 0 and together.returncode == 0, alone.stderr + together.stderr
-    found = [json.loads((tmp_path / name).read_text()) for name in ("alone.json", "together.json")]
-    for document in found:
-        for seed in document["seeds"]:
-            seed.pop("seconds")
-    assert found[0] == found[1] and [seed["seed"] for seed in found[0]["seeds"]] == [0, 1, 2]
-    assert together.stdout.count("seed ") == 3 and together.stdout.count("over 3 seeds") == 1
 
 
 def test_misuse_is_refused_with_what_to_do(tmp_path: Path, unlabelled: Path, labelled: Path, model: nn.Module) -> None:

@@ -283,7 +283,7 @@ def test_results_say_all_that_decides_them(labelled: Path, tmp_path: Path) -> No
     assert document["dataset"]["digest"] == manifest.digest and document["val"]["digest"] == VAL.digest()
     training = document["trainings"]["convnet-d3, sgd, soft"]
     assert Recipe.model_validate_json(json.dumps(training["recipe"])) == RECIPE
-    assert training["options"]["views_per_pass"] == 1 and "sum_j" in training["loss"]
+    assert training["options"]["views_per_pass"] == 25 and "sum_j" in training["loss"]
     assert document["libraries"]["torch"] == torch.__version__.split("+")[0] or document["libraries"]["torch"]
     rows = list(csv.DictReader((tmp_path / "out" / "results.csv").read_text().splitlines()))
     assert [float(row["accuracy"]) for row in rows] == list(found.findings.cells[0].accuracies)

@@ -18,6 +18,7 @@ from plainly import run_plainly
 
 import ladd_data as ladd
 from ladd_data import label_writer
+from ladd_data.card.sets import offer_sets
 from ladd_data.cli import main
 from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
@@ -251,7 +252,8 @@ def test_sets_go_along_into_other_editions_and_back(
     assert ladd.validate(tmp_path / "tar").problems == ()
     mixed = ladd.load(tmp_path / "tar", labels="mixed")
     assert mixed.manifest == ladd.load(sets, labels="mixed").manifest
-    assert "mixed" not in (tmp_path / "tar" / "README.md").read_text()
+    card = (tmp_path / "tar" / "README.md").read_text()
+    assert "config_name: mixed" not in card and "load_dataset(..." not in card and "| `mixed` |" in card
     assert call(monkeypatch, "export", tmp_path / "tar", "--to", "parquet", "-o", tmp_path / "back") == 0
     assert content(tmp_path / "back") == content(sets)
 
@@ -350,7 +352,7 @@ def test_links_and_strangers_among_sets_are_named(copy: Path, kind: str) -> None
 def test_a_set_whose_run_was_killed_before_the_card_is_offered_by_the_next_call(
     copy: Path, labeler: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = label_writer.offer_sets, list[object]()
+    real, calls = offer_sets, list[object]()
 
     def stop_at_the_second(*arguments: Any, **options: Any) -> None:
         calls.append(arguments)

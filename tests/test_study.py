@@ -76,4 +76,19 @@ def test_a_second_run_is_compared_student_by_student_and_order_by_order(results:
     other = json.loads(json.dumps(results))
     set_cell(other, "encodings", "float32", "accuracy", 0.1)
 
-    assert "ANOTHER ORDER" not in compare(results, results) and "ANOTHER ORDER" in compare(results, other)
+    same, said = compare(results, results)
+    assert same and "ANOTHER ORDER" not in said
+    same, said = compare(results, other)
+    assert not same and "encodings: ANOTHER ORDER of 6 cells, by 5 students each" in said
+
+
+def test_fewer_students_are_compared_with_as_many(results: dict[str, Any]) -> None:
+    fewer = json.loads(json.dumps(results))
+    fewer["cells"] = [{**cell, "accuracies": cell["accuracies"][:1]} for cell in fewer["cells"][:18]]
+
+    same, said = compare(results, fewer)
+
+    assert same and said.splitlines() == [
+        "18 of 18 students have the same accuracy, to the last bit.",
+        "ladd: the same order of 18 cells, by 1 student each",
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,17 +36,29 @@ class Labelling:
     note: str | None = None
 
 
-def label_numbers(run: Path, folders: Mapping[int, str], classes: Classes, what: str = "class folders") -> Labelling:
+def label_numbers(
+    run: Path, folders: Mapping[int, str], classes: Classes, what: str = "class folders", *, some_classes: bool = False
+) -> Labelling:
     """Turn folder numbers into labels: ImageNet-1k indices of the classes, or their places in the list.
+
+    Args:
+        run: for messages.
+        folders: names by number.
+        classes: those given.
+        what: has the numbers, for messages.
+        some_classes: classes may have no folder.
 
     Raises:
         ConvertError: a class has no folder, or a folder no class; names them.
+        UsageError: folders of some classes only are numbered so that both readings fit.
     """
     places, found = {place: place for place in range(len(classes.names))}, folders.keys()
     indices = imagenet_indices(classes)
     of_imagenet = {index: label for label, index in enumerate(indices)} if indices is not None else {}
     if of_imagenet and found == of_imagenet.keys() and of_imagenet != places:
         return Labelling(of_imagenet, "imagenet-1k indices")
+    if some_classes and found < (places.keys() | of_imagenet.keys()):
+        return _label_some(run, found, of_imagenet, places)
     if found == places.keys():
         by_hand = indices is not None and list(indices) != sorted(indices)
         note = "The classes given are not in the order of their WordNet ids: number 0 was taken as the list's first."
@@ -58,6 +70,23 @@ def label_numbers(run: Path, folders: Mapping[int, str], classes: Classes, what:
         )
         return Labelling({number: label for label, number in enumerate(sorted(found))}, "in ascending order", note)
     raise ConvertError(f"{run}: {_say_mismatch(folders, classes, of_imagenet or places, places, what)}")
+
+
+def _label_some(run: Path, found: Set[int], of_imagenet: Mapping[int, int], places: Mapping[int, int]) -> Labelling:
+    """Turn the folder numbers of some of the classes into labels."""
+    ways = {"imagenet-1k indices": of_imagenet, "places in the class list": places}
+    fitting = {how: labels for how, labels in ways.items() if found <= labels.keys()}
+    meant = {how: {number: labels[number] for number in found} for how, labels in fitting.items()}
+    if not meant:
+        numbers = some([str(number) for number in sorted(found)])
+        raise ConvertError(f"{run}: found folders {numbers}; expected ImageNet-1k indices of the classes, or places.")
+    how, labels = next(reversed(meant.items()))
+    if any(other != labels for other in meant.values()):
+        raise UsageError(
+            f"{run}: folder numbers could be ImageNet-1k indices or places in the class list, which differ. Give "
+            "--classes with the names of exactly these folders, in their order."
+        )
+    return Labelling(labels, how)
 
 
 def label_words(words: Sequence[str], classes: Classes) -> tuple[dict[str, int], str] | None:
@@ -84,7 +113,7 @@ def _say_mismatch(
     return (
         f"found pictures of {len(folders)} of {len(classes.names)} classes, and none of {some(missing)}. Finish a run "
         "that was broken off; for a run of fewer classes, give --classes with their names in the order of the folders' "
-        "numbers."
+        "numbers, or --some-classes to keep them all."
     )
 
 
@@ -97,7 +126,7 @@ def read_pictures(
         ConvertError: the folders do not fit the classes, or a picture cannot be used.
     """
     listing = list_pictures(run, naming)
-    labelling = label_numbers(run, listing.folders, classes)
+    labelling = label_numbers(run, listing.folders, classes, some_classes=bool(answers.some_classes))
     pictures = open_pictures(listing.files)
     read: dict[str, JsonValue] = {"run": run.absolute().name, "class_folders": labelling.numbers_are}
     fewest, most = listing.images_per_class()
@@ -174,6 +203,6 @@ def refuse_answers(answers: Answers, method: str, *taken: str) -> None:
         UsageError: another was given.
     """
     for name in answers.said():
-        if name not in (*taken, "dataset", "classes", "normalization"):
+        if name not in (*taken, "dataset", "classes", "normalization", "some_classes"):
             option = name.replace("_", "-")
             raise UsageError(f"--{option} does not go with {method}: its files leave no such choice.")

@@ -1,13 +1,14 @@
 """SRe2L's relabel files and their kin: the soft labels of mixed crops that a teacher gave, epoch by epoch.
 
     <fkd-path>/epoch_<e>/batch_<b>.tar      SRe2L, CDA, LPLD, G-VBSM, EDC: see fkd_batches.py for the fields
-    <fkd-path>/batch_<b>.tar                LPQLD, with sampler_indices_batch.json; see fkd_batches.py
     <fkd-path>/sampler_indices_epoch.json   LPLD only: which picture each row is of; see fkd_order.py
+    <fkd-path>/batch_<b>.tar                LPQLD, with sampler_indices_batch.json, which says the same
     <save_path>/train/<class>/<name>.tar    FKD itself: a file a picture; see fkd_images.py
 
 The pictures lie elsewhere (--images): the folder of class folders that the relabel program was run on. An epoch
-becomes a view: view e of a picture is the crop it got in epoch e, mixed as it was then. Of FKD's own files each crop
-becomes a view. The labels become a label set of their own beside the pictures.
+becomes a view: view e of a picture is the crop it got in epoch e, mixed as it was then (LPQLD: the one it got when it
+came up for the e-th time); of FKD's own files, each crop does. The labels become a label set of their own beside the
+pictures.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import ClassVar
 
 from ladd_converters.class_folders import is_folder, scan
 from ladd_converters.class_labels import refuse_answers
-from ladd_converters.fkd_batches import holds_batches, is_flat
+from ladd_converters.fkd_batches import FLAT_INDEX_FILE, holds_batches
 from ladd_converters.fkd_images import ImageLabelReader, find_images_of_labels
 from ladd_converters.fkd_views import FkdReader
 from ladd_converters.gvbsm import GvbsmConverter
@@ -42,16 +43,18 @@ class FkdConverter:
     """Reads the labels of one relabel run, and its pictures through the converter that knows them."""
 
     name: ClassVar[str] = "fkd"
-    summary: ClassVar[str] = "FKD, SRe2L, CDA, LPLD, LPQLD, G-VBSM, EDC: a relabel run's label files, and its pictures"
+    summary: ClassVar[str] = "FKD, SRe2L, CDA, LPLD, LPQLD, G-VBSM, EDC: label files of a relabel run, and its pictures"
     datasets: ClassVar[Mapping[str, Preset]] = Sre2lConverter.datasets
 
     def detect(self, path: Path) -> str | None:
         """Return why this looks like a relabel run, or None."""
-        if runs := _find_labels(path):
-            named = "batch_0.tar" if is_flat(runs[0]) else "epoch_0/batch_0.tar"
-            return f"{named} in {runs[0].name}, as {'LPQLD' if is_flat(runs[0]) else 'SRe2L'}'s relabel step names them"
-        root = find_images_of_labels(path)
-        return None if root is None else f"<class>/<picture>.tar in {root.name}, as FKD names its label files"
+        runs = _find_labels(path)
+        if not runs:
+            root = find_images_of_labels(path)
+            return None if root is None else f"<class>/<picture>.tar in {root.name}, as FKD names its label files"
+        if (runs[0] / FLAT_INDEX_FILE).is_file():
+            return f"batch_0.tar and {FLAT_INDEX_FILE} in {runs[0].name}, as LPQLD's relabel step names them"
+        return f"epoch_0/batch_0.tar in {runs[0].name}, as SRe2L's relabel step names them"
 
     def describe(self, path: Path) -> Description:
         """Say what would be read and asked; see `ladd_data.Converter.describe`."""
@@ -84,7 +87,7 @@ class FkdConverter:
         if not isinstance(distilled.images, Pictures):
             raise UsageError(f"{answers.images}: expected a folder of pictures.")
         reader = FkdReader(run, answers)
-        labels = reader.read(distilled.files[0], distilled.images, distilled.classes)
+        labels = reader.read(distilled.files[0], distilled.images, len(distilled.classes.names))
         return replace(
             distilled,
             files=(*distilled.files, run),

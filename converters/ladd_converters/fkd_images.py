@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from ladd_converters.class_folders import is_folder, scan, some
-from ladd_converters.fkd_batches import whole_boxes
+from ladd_converters.fkd_batches import rounding_of, whole_boxes
 from ladd_converters.kept_classes import coding_of, keep_first, keep_like, make_whole
 from ladd_converters.padded_pictures import sizes_of
 from ladd_converters.temporary import room
@@ -117,7 +117,8 @@ class ImageLabelReader:
             if labels.shape != first[2].shape or labels.dtype != first[2].dtype:
                 found = f"labels {labels.dtype} {list(labels.shape)}, and {first[2].dtype} {list(first[2].shape)} in"
                 raise ConvertError(f"{file}: found {found} {files[0].name}; expected one run's files.")
-            boxes[record] = whole_boxes(file, coords, *sizes[record].tolist())
+            height, width = sizes[record].tolist()
+            boxes[record] = whole_boxes(file, coords, rounding_of(coords), (height, width))
             flips[record], values[record] = flip, _probabilities(file, labels, classes)
         kept, hard, stored = _count_kept(first[2]), first[2].ndim == 1, str(first[2].dtype)
         self.facts |= {"fkd_run": self._run_name(), "fkd_crops": views, "fkd_kept_classes": kept, "fkd_stored": stored}

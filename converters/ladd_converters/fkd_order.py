@@ -3,8 +3,8 @@
 The relabel program draws pictures by torch's RandomSampler from a generator of its own (seed 42), which goes on from
 epoch to epoch, over torchvision's ImageFolder: class folders sorted as text, in each the files sorted as text. Torch
 draws two permutations an epoch, of which it uses the first (versions before that change drew one). An epoch that is
-left early draws one less. LPLD writes the places into sampler_indices_epoch.json, G-VBSM and EDC into each batch:
-these hold whatever torch did.
+left early draws one less. LPLD writes the places into sampler_indices_epoch.json, LPQLD into
+sampler_indices_batch.json, G-VBSM and EDC into each batch: these hold whatever torch did.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from ladd_data import ConvertError
 
 INDEX_FILE = "sampler_indices_epoch.json"
-BATCH_INDEX_FILE = "sampler_indices_batch.json"
-"""LPQLD's: the places of each batch."""
 SEED = 42
 Draws = Literal[1, 2]
 """Permutations that the torch of that day drew for an epoch."""
@@ -92,40 +90,38 @@ def read_index_file(path: Path, count: int, epochs: int) -> list[Order]:
     return orders
 
 
-def read_batch_index_file(path: Path, numbers: Sequence[int], count: int) -> list[Order]:
-    """Return the places of each batch that LPQLD's JSON states.
+def read_batch_places(file: Path, numbers: Sequence[int], count: int) -> list[Order]:
+    """Return the places of the rows of some batches, as LPQLD's JSON states them.
 
     Args:
-        path: the folder of batches.
-        numbers: of the batches that are there.
+        file: the JSON.
+        numbers: of the batches.
         count: pictures there are.
 
     Raises:
-        ConvertError: it is missing, no such JSON, names pictures that do not exist, or is of fewer pictures.
+        ConvertError: it is no such JSON, lacks a batch, names pictures that do not exist, or is of a folder with
+            fewer pictures.
     """
-    file = path / BATCH_INDEX_FILE
     expected = f"a list of places 0 .. {count - 1} for each batch"
-    if not file.is_file():
-        raise ConvertError(
-            f"{path}: found batches and no {BATCH_INDEX_FILE}: in one flat folder, as LPQLD writes it, nothing else "
-            "says which picture a row is of. Fetch it, too; or name the folder above, if this is one epoch's."
-        )
     try:
         content = json.loads(file.read_bytes())
-        orders = [np.array(content[str(number)], np.int64) for number in numbers]
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
+        places = [np.array(content[str(number)], np.int64) for number in numbers]
+    except KeyError as error:
+        raise ConvertError(f"{file}: found no batch {error}; expected {expected}. It is of another run.") from error
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ConvertError(f"{file}: found something else ({type(error).__name__}); expected {expected}.") from error
-    for number, order in zip(numbers, orders, strict=True):
-        if order.ndim != 1:
-            raise ConvertError(f"{file}: found {order.ndim} levels of lists in batch {number}; expected {expected}.")
-        check_places(file, f"batch {number}", order, count)
-    named = np.unique(np.concatenate(orders))
-    if len(named) < count and len(named) == named.max(initial=-1) + 1:
+    seen = np.zeros(count, np.bool_)
+    for number, here in zip(numbers, places, strict=True):
+        if here.ndim != 1:
+            raise ConvertError(f"{file}: found {here.ndim} levels of lists in batch {number}; expected {expected}.")
+        check_places(file, f"batch {number}", here, count)
+        seen[here] = True
+    if 0 < (whole := int(seen.sum())) < count and seen[:whole].all() and sum(map(len, places)) >= 2 * count:
         raise ConvertError(
-            f"{file}: found places of all of {len(named)} pictures; there are {count}. A picture was added since the "
-            "labels were made, so that the places are of other ones."
+            f"{file}: found places of the first {whole} pictures only; there are {count}. A picture was added since "
+            "the labels were made, so that the places are of other ones."
         )
-    return orders
+    return places
 
 
 def check_places(path: Path, where: str, order: Order, count: int) -> None:

@@ -127,7 +127,7 @@ class ImageFolderConverter:
         if answers.normalization is None:
             known = ", ".join(self.datasets)
             raise UsageError(f"{root.folder}: {WHY}. Give --normalization imagenet, or --dataset ({known}).")
-        labels, classes, how, notes = _label(root, answers.classes)
+        labels, classes, how, notes = _label(root, answers.classes, some_classes=bool(answers.some_classes))
         files = [file for folder in labels for file in root.files[folder]]
         pictures = open_files(files)
         read: dict[str, JsonValue] = {"root": root.folder.absolute().name, "class_folders": how}
@@ -225,7 +225,9 @@ def _list(folder: Path) -> Root:
     return root
 
 
-def _label(root: Root, given: Classes | None) -> tuple[dict[str, int], Classes, str, list[str]]:
+def _label(
+    root: Root, given: Classes | None, *, some_classes: bool = False
+) -> tuple[dict[str, int], Classes, str, list[str]]:
     """Return the label of each folder, in listing order; the classes; how they met; and what to know.
 
     Raises:
@@ -238,9 +240,11 @@ def _label(root: Root, given: Classes | None) -> tuple[dict[str, int], Classes, 
     if met := label_words(folders, given):
         labels, how = met
         missing = [f'"{name}"' for label, name in enumerate(given.names) if label not in set(labels.values())]
-        if missing:
+        if missing and not some_classes:
             found = f"pictures of {len(folders)} of {len(given.names)} classes, and none of {some(missing)}"
-            raise ConvertError(f"{root.folder}: found {found}. Give the classes that these pictures are of.")
+            raise ConvertError(
+                f"{root.folder}: found {found}. Give the classes that these pictures are of, or --some-classes."
+            )
         return labels, given, how, []
     numbers = _numbers(folders)
     if numbers is None:
@@ -250,7 +254,7 @@ def _label(root: Root, given: Classes | None) -> tuple[dict[str, int], Classes, 
             f"{root.folder}: found folders {some(strange)}, which are none of the classes given ({some(given.names)}). "
             "Give --classes with the folders' names in label order, or leave it out to take them sorted."
         )
-    by_number = label_numbers(root.folder, dict(zip(numbers, folders, strict=True)), given)
+    by_number = label_numbers(root.folder, dict(zip(numbers, folders, strict=True)), given, some_classes=some_classes)
     labels = {folder: by_number.labels[number] for number, folder in sorted(zip(numbers, folders, strict=True))}
     return labels, given, by_number.numbers_are, [by_number.note] if by_number.note else []
 

@@ -93,6 +93,14 @@ def put_section(card: str, section: Section) -> str:
     return f"{header}\n{write_sections(sections)}"
 
 
+def take_section(card: str, title: str) -> str:
+    """Return a card without a section of the tools; a person's under that heading stays."""
+    header, body = split_card(card)
+    sections = read_sections(body)
+    kept = [one for one in sections if not one.made or one.heading != f"## {title}"]
+    return card if len(kept) == len(sections) else f"{header}\n{write_sections(kept)}"
+
+
 def _section(heading: str, lines: list[str]) -> Section:
     made = bool(lines) and lines[0].startswith(_MARK_START)
     return Section(heading, tuple(lines[1:] if made else lines), made)

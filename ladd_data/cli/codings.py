@@ -1,4 +1,4 @@
-"""What `label` and `reencode` share: turning --profile or --encoding into a coding, and printing what came of it."""
+"""What `label` and `reencode` share: choosing a coding and a target, and printing what came of it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
     from ladd_data.manifest import Coding, Labels
+    from ladd_data.reencode import Keep
     from ladd_data.shards.folder import Folder
 
 
@@ -37,11 +38,40 @@ def choose_coding(
     return coding_of_profile(name, Budget(classes, views, image_bytes)), name
 
 
-def print_labels(out: Path, labels: Labels, *, json: bool) -> None:
+def choose_target(directory: str, out: Path | None, name: str | None) -> Path:
+    """Return the folder that labels go to: that of -o, or that of a label set of the dataset.
+
+    Raises:
+        UsageError: neither or both were given, or a set was to be added to a dataset of the Hub.
+    """
+    from ladd_data.remote import find_repo
+
+    if (out is None) == (not name):
+        raise UsageError("say where the labels go: -o FOLDER, a copy with them, or --as NAME, a label set of DIR.")
+    if name and find_repo(directory):
+        raise UsageError(f'--as writes into a folder of yours: get it first, "ladd pull {directory} DIR".')
+    return Path(directory) / "labels" / str(name) if out is None else out
+
+
+def say_left_behind(directory: str, used: str | None = None) -> None:
+    """Say, on stderr, which label sets a copy lacks: those of the Hub that were not downloaded."""
+    from ladd_data.remote import find_folder
+    from ladd_data.shards.label_sets import list_sets, list_whole_sets
+
+    folder, on_hub = find_folder(directory, labels=used)
+    if left := sorted({*list_sets(folder)} - {*list_whole_sets(folder)}):
+        get = f'"ladd pull {directory} DIR" gets all.' if on_hub else "See ladd validate."
+        typer.echo(f"label sets left out, as their labels are not here: {', '.join(left)}. {get}", err=True)
+
+
+def print_labels(out: Path, labels: Labels, *, json: bool, kept: Keep | None = None) -> None:
     """Print what the labels written to `out` cost against those they were made from, for people or as JSON."""
     if json:
-        print_json({"written": str(out), "labels": labels.model_dump(mode="json")})
+        pruned = {} if kept is None else {"kept": {"views": kept.views, "of": labels.count, "seed": kept.seed}}
+        print_json({"written": str(out), **pruned, "labels": labels.model_dump(mode="json")})
         return
+    if kept is not None:
+        typer.echo(f"kept {kept.views} of {labels.count} views of each image, by seed {kept.seed}; see view_present")
     error = labels.certificate
     typer.echo(f"storage error: total variation {error.mean_tv:.2g} mean, {error.max_tv:.2g} max")
     typer.echo(

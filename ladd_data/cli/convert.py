@@ -100,6 +100,14 @@ def convert(
         int | None,
         typer.Option(rich_help_panel=_FACTS, min=1, help="For FKD's own files: the version of Pillow that cut crops."),
     ] = None,
+    some_classes: Annotated[
+        bool,
+        typer.Option(
+            "--some-classes",
+            rich_help_panel=_FACTS,
+            help="There are images of some of the classes only; keep them all.",
+        ),
+    ] = False,
     teacher: Annotated[
         list[Path] | None,
         typer.Option(
@@ -167,6 +175,7 @@ def convert(
         permutations=permutations,
         view_size=view_size,
         pillow=pillow,
+        some_classes=some_classes or None,
     )
     distilled = converter.read(path, fill_in(converter, said))
     conversion = prepare(distilled, _name(name, out), pixels=pixels, png=png, license=license)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ladd_data.cli.codings import say_left_behind
 from ladd_data.cli.console import AsJson, LabelSetName, Overwrite, Source, print_json, progress_bar
 from ladd_data.types import Edition
 
@@ -31,6 +32,8 @@ def export(
     dataset = load(directory, labels=labels)
     with progress_bar("exporting") as on_progress:
         manifest = export_dataset(dataset, to, out, overwrite=overwrite, on_progress=on_progress)
+    if labels is None:
+        say_left_behind(directory)
     if json:
         print_json({"written": str(out), "edition": to, "records": len(dataset), "digest": manifest.digest})
     else:

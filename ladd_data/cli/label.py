@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from ladd_data.cli.codings import choose_coding
+from ladd_data.cli.codings import choose_coding, choose_target, say_left_behind
 from ladd_data.cli.console import AsJson, Device, Overwrite, Source, choose_device, one_voice, print_json, progress_bar
 from ladd_data.errors import UsageError, nearest
 
@@ -83,7 +83,7 @@ def label(
     from ladd_data.manifest import count_views
     from ladd_data.team import device_of_rank, join_ranks
 
-    target = _choose_target(directory, out, as_)
+    target = choose_target(directory, out, as_)
     _check_choice("--average", average, ("probs", "logits"))
     _check_choice("--precision", precision, ("float32", "bf16"))
     allowed = _parse_bytes(memory)
@@ -115,6 +115,8 @@ def label(
             write = partial(add_labels, dataset, plan, as_) if as_ else partial(label_dataset, dataset, plan, target)
             manifest = write(overwrite=overwrite, restart=restart, ranks=ranks, reports=reports)
         if ranks.leads:
+            if not as_:
+                say_left_behind(directory)
             _report(dataset, manifest, target, time.perf_counter() - began, as_json=json)
 
 
@@ -149,16 +151,6 @@ def _parse_bytes(text: str | None) -> int | None:
     if found is None or float(found[1]) == 0:
         raise UsageError(f'--memory "{text}": found no number of bytes; expected one such as 8G or 500M.')
     return int(float(found[1]) * _UNITS[found[2].upper()])
-
-
-def _choose_target(directory: str, out: Path | None, name: str | None) -> Path:
-    from ladd_data.remote import find_repo
-
-    if (out is None) == (not name):
-        raise UsageError("say where the labels go: -o FOLDER, a labelled copy, or --as NAME, a label set of DIR.")
-    if name and find_repo(directory):
-        raise UsageError(f'--as writes into a folder of yours: get it first, "ladd pull {directory} DIR".')
-    return Path(directory) / "labels" / str(name) if out is None else out
 
 
 def _choose_views(grid: int, ratio: str, full: bool, boxes: int | None, flip: bool, mix: str | None) -> ViewSpec:

@@ -64,7 +64,7 @@ def train(
     hard: Annotated[bool | None, typer.Option(help="Train against hard labels; else as the loss does.")] = None,
     soft: Annotated[bool | None, typer.Option(help="Train against soft labels; else as the loss does.")] = None,
     views_per_pass: Annotated[
-        int | None, typer.Option(min=1, help="Views of an image per forward pass; by default 1 on a CPU.")
+        int | None, typer.Option(min=1, help="Views of an image per forward pass; by default as many as fit well.")
     ] = None,
     views_per_step: Annotated[
         int | None, typer.Option(min=1, help="Views of an image per step, drawn anew each step; all by default.")
@@ -72,6 +72,10 @@ def train(
     bf16: Annotated[bool, typer.Option("--bf16", help="Run the network under autocast to bfloat16.")] = False,
     channels_last: Annotated[bool, typer.Option("--channels-last", help="Compute in memory format NHWC.")] = False,
     compiled: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
+    cuda_graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Compile, and replay CUDA graphs.")] = False,
+    ranks_per_student: Annotated[
+        int, typer.Option(min=1, help="Processes of torchrun that share each student's steps; else they share seeds.")
+    ] = 1,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="JSON file of what ran and its results; it resumes a run.")
     ] = None,
@@ -79,6 +83,9 @@ def train(
     device: Device = "auto",
     show: Annotated[bool, typer.Option("--print", help="Print the recipe as JSON and stop.")] = False,
     labels: LabelSetName = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="Of a projector's backbone; else from the label set, or the Hub.")
+    ] = None,
     json: AsJson = False,
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", callback=_list_recipes, is_eager=True, help="List recipes and stop.")
@@ -103,8 +110,11 @@ def train(
         precision="bf16" if bf16 else "float32",
         channels_last=channels_last,
         compiled=compiled,
+        cuda_graphs=cuda_graphs,
+        ranks_per_student=ranks_per_student,
     )
-    job = _Job(directory, labels, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
+    chosen = labels, backbone_weights
+    job = _Job(directory, *chosen, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
     job.run()
 
 
@@ -114,6 +124,7 @@ class _Job:
 
     directory: str
     labels: str | None
+    backbone: Path | None
     val: str
     model: str
     width: int | None
@@ -133,8 +144,8 @@ class _Job:
         from ladd_data.team import join_ranks
 
         with join_ranks() as ranks, one_voice(ranks), progress_bar("training") as bar:
-            dataset, images = open_both(self.directory, self.val, self.labels)
-            share = -(-self.seeds // ranks.count)
+            dataset, images = open_both(self.directory, self.val, self.labels, self.backbone)
+            share = -(-self.seeds * self.options.ranks_per_student // ranks.count)
             begun: set[int] = set()
 
             def on_step(seed: int, step: int, steps: int) -> None:
@@ -157,15 +168,33 @@ class _Job:
             _print(results, self.json)
 
 
-def open_both(directory: str, val: str, labels: str | None = None) -> tuple[Dataset, ImageSet]:
-    """Open a dataset and the real images that its students are tested on, numbered as its classes are."""
-    from ladd_data.dataset import load
+def open_both(
+    directory: str, val: str, labels: str | None = None, backbone: Path | None = None
+) -> tuple[Dataset, ImageSet]:
+    """Open a dataset and the real images that its students are tested on, numbered as its classes are.
+
+    Where `labels` is a projector, its network is built and labels what the students are shown.
+    """
     from ladd_data.sources import load_images, match_classes
 
-    dataset = load(directory, labels=labels)
+    dataset = _open(directory, labels, backbone)
     images = dataset.manifest.images
     _require_square(dataset)
     return dataset, match_classes(load_images(val, images.height, images.channels), dataset.manifest.classes)
+
+
+def _open(directory: str, labels: str | None, backbone: Path | None) -> Dataset:
+    from ladd_data.dataset import load
+    from ladd_data.remote import find_folder
+    from ladd_data.shards.projectors import list_projectors
+
+    if labels is not None and labels in list_projectors(find_folder(directory, None, labels)[0]):
+        from ladd_data.projector.online import load_online
+
+        return load_online(directory, labels, backbone=backbone)
+    if backbone is not None:
+        raise UsageError("--backbone-weights goes with --labels NAME of a projector.")
+    return load(directory, labels=labels)
 
 
 def choose_recipe(dataset: Dataset, name: str | None, changes: list[str]) -> Recipe:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ladd_data.dataset import Dataset
 from ladd_data.deploy.losses import Loss
 from ladd_data.errors import UsageError
@@ -60,6 +62,12 @@ def _check_val(dataset: Dataset, val: ImageSet) -> None:
     if len(val.labels) == 0 or val.labels.min() < 0 or val.labels.max() >= len(names):
         found = f"labels {val.labels.min()} .. {val.labels.max()}" if len(val.labels) else "no pictures"
         raise UsageError(f"{val.name}: found {found}; expected 0 .. {len(names) - 1}, as the dataset's classes.")
+    missing = [names[label] for label in sorted(set(range(len(names))) - set(np.unique(val.labels).tolist()))]
+    if missing:
+        raise UsageError(
+            f"{val.name}: found pictures of {len(names) - len(missing)} classes; expected all {len(names)} of the "
+            f"dataset's. None of: {', '.join(missing[:5])}. Is it the set that was distilled?"
+        )
     shape, wanted = val.images.shape[1:], (images.channels, images.height, images.width)
     if shape != wanted:
         raise UsageError(f"{val.name}: pictures are {shape}; expected {wanted}, as the dataset's.")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from ladd_data.errors import UsageError, nearest
-from ladd_data.manifest import Boxes, Manifest, Network
+from ladd_data.manifest import ByRecord, Manifest, Network
 from ladd_data.recipe import BatchRule, Recipe
 from ladd_data.recipes import RECIPES
 
@@ -127,7 +127,7 @@ def _check_replay(recipe: Recipe, manifest: Manifest) -> None:
     if recipe.augmentation is None or not recipe.augmentation.replay:
         return
     views = manifest.labels.views if manifest.labels is not None else None
-    if isinstance(views, Boxes):
+    if isinstance(views, ByRecord):
         return
     found = "no dense labels" if views is None else f"views of the kind {views.kind}, the same for every image"
     raise UsageError(

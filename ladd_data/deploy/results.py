@@ -27,6 +27,7 @@ class Run:
     """All that decides the students, beside their seeds.
 
     dataset: digest of what they were trained on; recipe: as it ran, nothing left out; formula: of the loss.
+    passes: how a step was cut into forward passes, in words.
     val: the test images by name, their number and digest; device: its type and name.
     """
 
@@ -35,6 +36,7 @@ class Run:
     recipe: Recipe
     options: Options
     formula: str
+    passes: str
     val: str
     val_images: int
     val_digest: str

@@ -13,13 +13,14 @@ from ladd_data.dataset import Dataset
 from ladd_data.deploy.augmentation.augment import Augmenter
 from ladd_data.deploy.checks import check_run, natural_input
 from ladd_data.deploy.keep import Keep
-from ladd_data.deploy.losses import Loss, loss_of
+from ladd_data.deploy.losses import TermsLoss, loss_of
 from ladd_data.deploy.optimizer import Average, make_average, make_optimizer
-from ladd_data.deploy.options import AS_GIVEN, Options, settle
+from ladd_data.deploy.options import AS_GIVEN, Options
+from ladd_data.deploy.passes import describe_passes, has_batch_statistics, settle
 from ladd_data.deploy.resolve import resolve, whole
 from ladd_data.deploy.results import Results, Run, SeedResult
 from ladd_data.deploy.schedule import rate
-from ladd_data.deploy.student import AugmentedStudent
+from ladd_data.deploy.student import AugmentedStudent, Forward, compile_network, compiling
 from ladd_data.errors import LaddError
 from ladd_data.loaders.loader import Loader
 from ladd_data.manifest import Network
@@ -28,7 +29,8 @@ from ladd_data.models.arithmetic import device_name, library_versions
 from ladd_data.models.evaluation import accuracy
 from ladd_data.recipe import Recipe
 from ladd_data.sources import ImageSet
-from ladd_data.team import device_of_rank, join_ranks
+from ladd_data.team import Team, device_of_rank, join_ranks, make_teams
+from ladd_data.types import Batch
 
 
 class DivergedError(LaddError):
@@ -55,7 +57,8 @@ def train_students(
     """Train students, each from scratch with its own seed, and test each after its last epoch.
 
     Under torchrun every process calls this and trains its share of the seeds; each returns all results, which are
-    those of one process.
+    those of one process. With `options.ranks_per_student` so many share the passes of each student: its results are
+    those of one process but for rounding.
 
     Args:
         dataset: the distilled set.
@@ -82,14 +85,17 @@ def train_students(
         for result in results.values():
             on_seed(result)
         left = [seed for seed in wanted if seed not in results]
+        number, team = make_teams(ranks, run.options.ranks_per_student, device)
 
         def train_share() -> list[SeedResult]:
-            trainer, share = Trainer(dataset, run, val, device), []
-            for seed in left[ranks.rank :: ranks.count]:
-                share.append(trainer.train(seed, on_step))
-                if keep is not None:
-                    keep.add(run, share[-1])
-                on_seed(share[-1])
+            trainer, share = Trainer(dataset, run, val, device, team), []
+            for seed in left[number :: ranks.count // team.count]:
+                result = trainer.train(seed, on_step)
+                if team.rank == 0:
+                    share.append(result)
+                    if keep is not None:
+                        keep.add(run, result)
+                    on_seed(result)
             return share
 
         for rank, share in enumerate(ranks.each(train_share)):
@@ -111,7 +117,7 @@ def describe_run(
 ) -> Run:
     """Return the run as it would be, all choices made; arguments and errors as of `train_students`."""
     resolved = resolve(recipe, dataset.manifest, network)
-    settled = settle(options, dataset.manifest, whole(resolved.batch_size), torch.device(device))
+    settled = settle(options, dataset.manifest, resolved, network, torch.device(device))
     loss = make_loss(resolved, settled)
     check_run(dataset, network, loss, val)
     return Run(
@@ -120,6 +126,7 @@ def describe_run(
         resolved,
         settled,
         loss.formula,
+        describe_passes(loss, settled, dataset.manifest, network),
         val.name,
         len(val.labels),
         val.digest(),
@@ -128,7 +135,7 @@ def describe_run(
     )
 
 
-def make_loss(recipe: Recipe, options: Options) -> Loss:
+def make_loss(recipe: Recipe, options: Options) -> TermsLoss:
     """Return the loss of a run."""
     return loss_of(
         recipe,
@@ -143,27 +150,33 @@ def make_loss(recipe: Recipe, options: Options) -> Loss:
 class Trainer:
     """Trains the students of one run, one after another."""
 
-    def __init__(self, dataset: Dataset, run: Run, val: ImageSet, device: torch.device | str) -> None:
-        """Prepare what all students share."""
-        self.dataset, self.run, self.val, self.device = dataset, run, val, torch.device(device)
+    def __init__(
+        self,
+        dataset: Dataset,
+        run: Run,
+        val: ImageSet,
+        device: torch.device | str,
+        team: Team = Team(),  # noqa: B008 (frozen)
+    ) -> None:
+        """Prepare what all students share; `team`: the processes that train each of them together."""
+        self.dataset, self.run, self.val, self.device, self.team = dataset, run, val, torch.device(device), team
         self.loss = make_loss(run.recipe, run.options)
         self.input = natural_input(dataset)
         wanted = run.recipe.augmentation
         self.augmenter = Augmenter(wanted, self.input.offset) if wanted is not None else None
+        self._compiled: tuple[nn.Module, Forward] | None = None
 
     def train(self, seed: int, on_step: OnStep = lambda seed, step, steps: None) -> SeedResult:
         """Train one student and test it.
 
         Raises:
             DivergedError: the loss is not finite.
+            UsageError: the network cannot be compiled here.
         """
         began = time.perf_counter()
-        torch.manual_seed(seed)
-        network = build_network(self.run.network).to(self.device)
-        if self.run.options.channels_last:
-            network = network.to(memory_format=torch.channels_last)
+        network, forward = self._build(seed)
         average = make_average(network, self.run.recipe)
-        loss, steps = self._learn(network, average, seed, on_step)
+        loss, steps = self._learn(network, forward, average, seed, on_step)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"seed {seed}: the loss is {loss} after {steps} steps. Train again, with a smaller --lr."
@@ -173,15 +186,36 @@ class Trainer:
         share = accuracy(network, self.val.images, self.val.labels, self.input, self.device)
         return SeedResult(seed, share, loss, steps, time.perf_counter() - began)
 
-    def _learn(self, network: nn.Module, average: Average | None, seed: int, on_step: OnStep) -> tuple[float, int]:
+    def _build(self, seed: int) -> tuple[nn.Module, Forward]:
+        """Return a network as its seed begins it, and what runs it; one that is compiled takes the next one's weights.
+
+        Torch's generator then draws dropout, of each process its own.
+        """
+        torch.manual_seed(seed)
+        network = build_network(self.run.network).to(self.device)
+        if self.team.rank:
+            torch.manual_seed(seed + (self.team.rank << 32))
+        if self.run.options.channels_last:
+            network = network.to(memory_format=torch.channels_last)
+        if not self.run.options.compiled:
+            return network, network
+        if self._compiled is None:
+            self._compiled = network, compile_network(network, self.run.options)
+        else:
+            self._compiled[0].load_state_dict(network.state_dict())
+        return self._compiled
+
+    def _learn(
+        self, network: nn.Module, forward: Forward, average: Average | None, seed: int, on_step: OnStep
+    ) -> tuple[float, int]:
         """Take all steps and return (the last loss, their number); nothing waits for the device before the end."""
         recipe = self.run.recipe
         optimizer = make_optimizer(network, whole(recipe.optimizer))
         schedule, epochs = whole(recipe.schedule), whole(recipe.epochs)
-        student = AugmentedStudent(network, self.augmenter, self.run.options, seed, self.device)
+        student = AugmentedStudent(forward, self.augmenter, self.run.options, seed, self.device, self.team)
         loader = self._loader(seed)
         base, each, step = optimizer.param_groups[0]["lr"], len(loader), 0
-        parts: list[Tensor] = []
+        total = torch.zeros((), dtype=torch.float64)
         network.train()
         for epoch in range(epochs):
             for batch in loader:
@@ -189,18 +223,50 @@ class Trainer:
                 for group in optimizer.param_groups:
                     group["lr"] = base * rate(schedule, *done)
                 student.begin(step)
-                optimizer.zero_grad(set_to_none=True)
-                parts.clear()
-                for part in self.loss.parts(student, batch, self.dataset):
-                    torch.autograd.backward(part)
-                    parts.append(part.detach())
+                total = self._descend(network, student, batch)
                 optimizer.step()
                 step += 1
                 if average is not None and (recipe.ema_every == "step" or step % each == 0):
                     average.update()
                 on_step(seed, step, epochs * each)
-        return float(sum(parts)), step
+        self._agree(network, total)
+        return float(total), step
+
+    def _descend(self, network: nn.Module, student: AugmentedStudent, batch: Batch) -> Tensor:
+        """Leave the gradient of a batch's loss in the network, and return what this process's passes add to it."""
+        network.zero_grad(set_to_none=True)
+        parts: list[Tensor] = []
+        with compiling(self.run.options):
+            for part in self.loss.parts(student, batch, self.dataset, student.takes):
+                torch.autograd.backward(part)
+                parts.append(part.detach())
+        if self.team.count > 1:
+            for parameter in network.parameters():
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            self.team.add_up([parameter.grad for parameter in network.parameters() if parameter.grad is not None])
+        return torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64, device=self.device)
+
+    def _agree(self, network: nn.Module, total: Tensor) -> None:
+        """Add up the last loss over the team, and average running batch statistics: all else is equal already."""
+        self.team.add_up([total])
+        moving = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        self.team.add_up(moving)
+        for buffer in moving if self.team.count > 1 else ():
+            buffer.div_(self.team.count)
 
     def _loader(self, seed: int) -> Loader:
-        size, space = whole(self.run.recipe.batch_size), self.loss.loader_space(self.dataset.manifest)
-        return self.dataset.loader(size, shuffle=True, seed=seed, device=self.device, space=space, rank=0, world=1)
+        """Return the loader; batches of a compiled network are all of one size where that changes no number."""
+        recipe, options, network = self.run.recipe, self.run.options, self.run.network
+        size, space = whole(recipe.batch_size), self.loss.loader_space(self.dataset.manifest)
+        fill = options.compiled and len(self.dataset) > size and not has_batch_statistics(network)
+        return self.dataset.loader(
+            size,
+            shuffle=True,
+            seed=seed,
+            device=self.device,
+            last="wrap" if fill else "short",
+            space=space,
+            rank=0,
+            world=1,
+        )

@@ -137,7 +137,8 @@ def _list_runs(
         used = without_soft_labels(recipe) if hard else recipe
         options = plan.options.model_copy(update=_AS_THE_LOSS) if hard else plan.options
         told = describe_run(dataset, network, used, val, options, device)
-        runs += [Run(network, name, arm, seed, told.recipe, told.options, told.formula) for seed in range(plan.seeds)]
+        how = (told.recipe, told.options, told.formula, told.passes)
+        runs += [Run(network, name, arm, seed, *how) for seed in range(plan.seeds)]
     return tuple(runs)
 
 
@@ -148,6 +149,8 @@ _AS_THE_LOSS = {"full": None, "sub": None, "hard": None, "soft": None}
 def _check_plan(given: Given, plan: EvaluationPlan) -> None:
     if plan.seeds < 1 or (plan.threads is not None and plan.threads < 1):
         raise UsageError(f"--seeds {plan.seeds}, --threads {plan.threads}: expected 1 or more.")
+    if plan.options.ranks_per_student > 1:
+        raise UsageError("ranks_per_student: in an evaluation processes share students, not steps. Leave it out.")
     if not plan.controls and (given.train is not None or given.labelers):
         raise UsageError("--train and --labeler are for the controls: add --controls, or leave them out.")
     if given.labelers and given.train is None:

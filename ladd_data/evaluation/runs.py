@@ -27,7 +27,10 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One student to train and test; recipe and options have nothing left to fill in, formula is of the loss."""
+    """One student to train and test.
+
+    Recipe and options have nothing left to fill in; formula is of the loss; passes: how a step is cut, in words.
+    """
 
     network: Network
     optimizer: str
@@ -36,6 +39,7 @@ class Run:
     recipe: Recipe
     options: Options
     formula: str
+    passes: str
 
     @property
     def name(self) -> str:
@@ -51,6 +55,7 @@ def describe_training(run: Run) -> Facts:
         "recipe": run.recipe.model_dump(mode="json", exclude_none=True),
         "options": run.options.model_dump(mode="json", exclude_none=True),
         "loss": run.formula,
+        "passes": run.passes,
     }
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from ladd_data.evaluation.arms import ARMS
-from ladd_data.evaluation.results import OVERALL, Difference, Findings
+from ladd_data.evaluation.results import OVERALL, Findings
 from ladd_data.evaluation.runs import Facts, Outcome, Run, describe_training
 from ladd_data.files import canonical_json, write_atomically
 
@@ -31,28 +32,12 @@ def make_document(facts: Facts, runs: Sequence[tuple[Run, Outcome]], findings: F
         },
         "arms": {arm: ARMS[arm] for arm in dict.fromkeys(run.arm for run, _ in runs)},
         "cells": [
-            {
-                "arm": cell.arm,
-                "optimizer": cell.optimizer,
-                "model": cell.model,
-                "mean": cell.mean,
-                "std": cell.std,
-                "accuracies": list(cell.accuracies),
-            }
+            {**asdict(cell), "accuracies": list(cell.accuracies), "mean": cell.mean, "std": cell.std}
             for cell in findings.cells
         ],
-        "overall": [
-            {
-                "arm": one.arm,
-                "optimizer": one.optimizer,
-                "mean": one.mean,
-                "std": one.std,
-                "std_of_seed_means": one.std_of_seed_means,
-            }
-            for one in findings.overall
-        ],
+        "overall": [asdict(one) for one in findings.overall],
         "overall_rule": OVERALL,
-        "differences": [_describe_difference(one) for one in findings.differences],
+        "differences": [{"adds": one.what, **_without(asdict(one), "what")} for one in findings.differences],
         "runs": [
             {
                 "arm": run.arm,
@@ -68,15 +53,8 @@ def make_document(facts: Facts, runs: Sequence[tuple[Run, Outcome]], findings: F
     }
 
 
-def _describe_difference(one: Difference) -> Facts:
-    return {
-        "adds": one.what,
-        "more": one.more,
-        "less": one.less,
-        "optimizer": one.optimizer,
-        "mean": one.mean,
-        "std": one.std,
-    }
+def _without(facts: Facts, name: str) -> Facts:
+    return {key: value for key, value in facts.items() if key != name}
 
 
 def make_csv(dataset: str, runs: Sequence[tuple[Run, Outcome]]) -> str:

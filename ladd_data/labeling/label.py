@@ -17,6 +17,7 @@ from pathlib import Path
 from ladd_data.dataset import Dataset
 from ladd_data.errors import LabelError
 from ladd_data.files import new_folder
+from ladd_data.label_writer import copy_label_sets
 from ladd_data.labeling.assemble import assemble_shards, describe_labels
 from ladd_data.labeling.average import check_average
 from ladd_data.labeling.drawing import BoxDraw as BoxDraw
@@ -32,6 +33,7 @@ from ladd_data.labeling.shards import ShardLabeler
 from ladd_data.manifest import MANIFEST_PATH, Manifest
 from ladd_data.manifest_json import dump_manifest
 from ladd_data.shards.folder import Shard
+from ladd_data.shards.joined import check_label_sets
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.team import Ranks
 from ladd_data.writer import make_parts, plan_dataset, seal_folder
@@ -61,7 +63,7 @@ def label_dataset(
     ranks: Ranks = Ranks(),  # noqa: B008 (frozen)
     reports: Reports = Reports(),
 ) -> Manifest:
-    """Write a copy of a dataset with dense labels; its images are copied byte for byte.
+    """Write a copy of a dataset with dense labels; its images are copied byte for byte, and so are its label sets.
 
     Memory is bounded by a batch and a row group, not by the dataset. The target is of the source's edition.
     A run of several shards that is cut short leaves its finished shards in `.NAME.progress` beside the
@@ -82,10 +84,12 @@ def label_dataset(
     Raises:
         LabelError: labelers and dataset do not belong together, an output is not finite, or the source's
             pixels are not those of its manifest.
+        DatasetError: a label set that would come along is damaged.
         UsageError: the target exists, or a run of another kind was cut short there.
 
     Source: LADD, Algorithm 1 and Eq. 4.
     """
+    ranks.lead(lambda: check_label_sets(dataset.folder))
     run = LabelRun(dataset, plan, target, ranks, reports)
     return run.make(partial(new_folder, target, overwrite=overwrite, after=run.progress.discard), restart=restart)
 
@@ -150,6 +154,7 @@ class LabelRun:
         shards = self._assemble(folder, content)
         if self.ranks.leads:
             seal_folder(folder, manifest, content, self.dataset.folder.edition, shards, stored_bytes)
+            copy_label_sets(self.dataset.folder, folder)
         return manifest
 
     def log(self, folder: Path, manifest: Manifest, pipeline: LabelPipeline, work: Work) -> None:

@@ -21,9 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.files import MAX_JSON_DEPTH, LimitError, canonical_json, parse_json_strictly, read_limited, sha256_file
-from ladd_data.manifest import SET_NAME, Digest, LabelSet
+from ladd_data.manifest import SET_NAME, LabelSet
 from ladd_data.manifest_json import parse_label_set
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, clause_of, place_of
+from ladd_data.shards.folder import Shard
 from ladd_data.shards.layout import Layout, arrow_type, features_of
 from ladd_data.shards.limits import check_footer, check_pages
 from ladd_data.shards.parquet import column_bytes, read_footer, read_group_sizes
@@ -36,15 +37,10 @@ _AGAIN = "Download the label set again, or remove it: ladd labels DIR --remove N
 _FOOTER_FIELDS = {"spec_version", "shard", "labels_sha256", "labels"}
 
 
-class LabelShard(BaseModel):
+class LabelShard(Shard):
     """One line of a set's shards.json."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
     path: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\.parquet$")]
-    bytes: Annotated[int, Field(ge=0)]
-    sha256: Digest
-    rows: Annotated[int, Field(ge=1)]
 
 
 class LabelShardList(BaseModel):
@@ -237,6 +233,11 @@ def list_sets(path: Path) -> list[str]:
     if home.is_symlink() or not home.is_dir():
         return []
     return sorted(item.name for item in home.iterdir() if (item / STATEMENT).is_file() and is_set_name(item.name))
+
+
+def list_whole_sets(path: Path) -> list[str]:
+    """Return those of which more than statements is there: of a dataset of the Hub, those that were asked for."""
+    return [name for name in list_sets(path) if any((path / LABELS_FOLDER / name).glob("*.parquet"))]
 
 
 def is_set_name(name: str) -> bool:

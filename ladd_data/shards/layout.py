@@ -179,12 +179,18 @@ def features_of(columns: ColumnTypes) -> dict[str, Any]:
 def card_features(layout: Layout) -> list[dict[str, Any]]:
     """Return `dataset_info.features` of the card, in the form the Hub's YAML has."""
     names = {str(index): name for index, name in enumerate(layout.classes)}
-    features: list[dict[str, Any]] = [
+    return [
         {"name": "image", "dtype": "image"},
         {"name": "label", "dtype": {"class_label": {"names": names}}},
         {"name": "id", "dtype": "string"},
+        *list_features(layout.dense),
     ]
-    for name, (shape, dtype) in layout.dense.items():
+
+
+def list_features(columns: ColumnTypes) -> list[dict[str, Any]]:
+    """Return the features of label columns in the form the Hub's YAML has."""
+    features: list[dict[str, Any]] = []
+    for name, (shape, dtype) in columns.items():
         if dtype == "bytes":
             features.append({"name": name, "dtype": f"fixed_size_binary[{shape[0]}]"})
             continue

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ladd_data.card.header import CARD_PATH, read_card_header
+from ladd_data.card.header import CARD_PATH, DEFAULT, read_card_header
+from ladd_data.card.sets import config_of
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.files import MAX_JSON_BYTES, read_limited
 from ladd_data.manifest import MANIFEST_PATH
+from ladd_data.manifest_projector import STATEMENT as PROJECTOR
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.joined import JoinedFolder, open_label_set
 from ladd_data.shards.label_sets import LABELS_FOLDER, STATEMENT, check_kinds, is_set_name, list_sets
+from ladd_data.shards.projectors import list_projectors, open_projector
 from ladd_data.types import Level
 from ladd_data.validation.records import Place, RecordCheck
 from ladd_data.validation.report import AGAIN, Findings
@@ -31,7 +34,10 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
         sound: whether the dataset's own shards are; what a set's values are is compared with them.
     """
     findings.add(*check_kinds(folder.path), *_check_listing(folder), *_check_configs(folder))
-    for name in [name for name in list_sets(folder.path) if not (folder.path / LABELS_FOLDER / name).is_symlink()]:
+    projectors = list_projectors(folder.path)
+    for name in [name for name in list_sets(folder.path) if name not in projectors]:
+        if (folder.path / LABELS_FOLDER / name).is_symlink():
+            continue
         try:
             joined = open_label_set(folder, name)
         except DatasetError as error:
@@ -45,6 +51,19 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
                 _SetCheck(joined, findings).run(joined.shards, whole=True)
             except DatasetError as error:
                 findings.add(*error.problems)
+    for name in projectors:
+        findings.add(*_check_projector(folder, name, level))
+
+
+def _check_projector(folder: Folder, name: str, level: Level) -> list[Problem]:
+    """Return what is wrong with a projector, whose network is not built for that."""
+    if (folder.path / LABELS_FOLDER / name).is_symlink():
+        return []  # said already
+    try:
+        files = open_projector(folder, name)
+        return files.check(values=level == "full") if level != "metadata" else []
+    except DatasetError as error:
+        return list(error.problems)
 
 
 class _SetCheck(RecordCheck):
@@ -89,27 +108,38 @@ def _check_listing(folder: Folder) -> Iterator[Problem]:
         if not is_set_name(item.name) or not item.is_dir():
             found, expected = f"{item.name!r}", "folders of label sets, by their names"
             yield Problem("LADD-090", where, found, expected, "Remove it.")
-        elif not (item / STATEMENT).is_file():
+        elif not (item / STATEMENT).is_file() and not (item / PROJECTOR).is_file():
             found, expected = f"a folder without {STATEMENT}", "a label set"
             yield Problem("LADD-090", where, found, expected, "Remove it, or download the label set again.")
 
 
 def _check_configs(folder: Folder) -> Iterator[Problem]:
-    """Yield configs of the card that lead to label sets other than they say."""
+    """Yield what the card says of label sets that they do not say themselves."""
     try:
         header = read_card_header(read_limited(folder.path / CARD_PATH, MAX_JSON_BYTES).decode("utf-8"))
         configs = {config["config_name"]: config["data_files"] for config in header["configs"]}
-    except (OSError, ValueError, TypeError, KeyError):
+        infos = header["dataset_info"] if isinstance(header.get("dataset_info"), list) else []
+        features = {info["config_name"]: info.get("features") for info in infos}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return  # said of the card itself
     known = list_sets(folder.path)
     for name, files in configs.items():
-        if name == "default":
+        if name == DEFAULT:
             continue
         wanted = [{"split": "train", "path": f"{LABELS_FOLDER}/{name}/train-*"}]
         if name not in known:
             found, expected = f'a config "{name}"', f"label sets: {', '.join(known) or 'none'}"
         elif files != wanted:
             found, expected = f'a config "{name}" of data_files {str(files)[:200]}', str(wanted)
+        elif name in features and not _are_features(features[name], folder, name):
+            found, expected = f'dataset_info.features of "{name}" that are not its columns', "those of its columns"
         else:
             continue
         yield Problem("LADD-097", CARD_PATH, found, expected, AGAIN)
+
+
+def _are_features(features: object, folder: Folder, name: str) -> bool:
+    try:
+        return features == config_of(open_label_set(folder, name)).features
+    except DatasetError:
+        return True  # what is wrong is said of the set

@@ -5,51 +5,28 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fkd_runs import MEAN, STD, FkdRun, genuine_teacher, make_teacher
+from fkd_runs import FED, FkdRun, answers, as_teacher, largest_difference, make_teacher
 from ladd_converters.fkd import FkdConverter
 
 import ladd_data as ladd
 from ladd_data import Answers, Classes, ConvertError, LaddError, Normalization, UsageError
 from ladd_data.convert import prepare
 from ladd_data.convert_run import convert_run
-from ladd_data.labeling.labeler import LabelerDescription, LoadedLabeler
-from ladd_data.manifest import Boxes, Mix, Network
+from ladd_data.manifest import Boxes, Mix
 from ladd_data.testing import check_converter
 
 UPSTREAM = Path(__file__).parents[3] / "shared" / "upstream"
 genuine = pytest.mark.skipif(not UPSTREAM.is_dir(), reason=f"no genuine runs: {UPSTREAM} is absent")
-FED = Normalization(mean=MEAN, std=STD)
-CLASSES = Classes(names=("a", "b", "c", "d"))
-
-
-def answers(pictures: Path, **more: Any) -> Answers:
-    return Answers(images=pictures, classes=CLASSES, normalization=FED, **more)
-
-
-def largest_difference(folder: Path, networks: list[torch.nn.Module], batch: int = 7) -> float:
-    """Return how far labels are from what networks say on average of the views, both as a loader yields them."""
-    dataset = ladd.load(folder, labels="fkd")
-    worst, seen = 0.0, 0
-    for part in dataset.loader(batch, shuffle=True, seed=1, space="logits"):
-        views = part.views()
-        with torch.no_grad():
-            said = torch.stack([network(views.pixels.flatten(0, 1)) for network in networks]).mean(0)
-        off = (said.reshape(views.dense.shape) - views.dense).abs()
-        there = part.present if part.present is not None else torch.ones(off.shape[:2], dtype=torch.bool)
-        worst, seen = max(worst, float(off[there].max())), seen + int(there.sum())
-    assert seen > 0
-    return worst
-
-
 RUNS = {
     "cutmix": FkdRun(),
     "mixup": FkdRun(mixing="mixup", size=72),
     "unmixed": FkdRun(mixing="none", epochs=3),
+    "EDC, CutMix": FkdRun(edc=True),
+    "EDC, MixUp": FkdRun(edc=True, mixing="mixup"),
     "with an index, and a batch in the middle missing": FkdRun(
         with_index=True, batch=4, keep=[(0, 0), (0, 2), (1, 0), (1, 1), (1, 2)]
     ),
@@ -116,13 +93,6 @@ def test_probabilities_are_taken_only_with_their_temperature(tmp_path: Path) -> 
     assert stated is not None and stated.temperature == 20 and stated.coding.space == "log_probs"
 
 
-def as_teacher(network: torch.nn.Module) -> LoadedLabeler:
-    described = Network(name="module:teacher", classes=4, channels=3, size=32)
-    return LoadedLabeler(
-        network, LabelerDescription(network=described, classes=CLASSES, normalization=FED, epochs_done=0), "0" * 64
-    )
-
-
 @pytest.mark.parametrize("wrong", ["seed", "torch", "picture", "teacher", None])
 def test_a_replay_with_the_teacher_refuses_a_wrong_order(tmp_path: Path, wrong: str | None) -> None:
     pictures, labels = FkdRun(epochs=3).write(tmp_path / "source")
@@ -156,7 +126,7 @@ def test_a_replay_with_the_teacher_refuses_a_wrong_order(tmp_path: Path, wrong: 
         ("batch gone", "found no epoch_0/batch_1.tar, but later ones"),
         ("last batch gone", "found 10 rows where there are 12 pictures"),
         ("other batch size", "expected one batch size"),
-        ("classes", "found outputs of 4 classes; the dataset has 5"),
+        ("classes", "found outputs of 4 classes; expected 5"),
         ("size", "The labels were made from pictures of another size"),
         ("class folder renamed", "found a picture of class 3 in the folder of class 4"),
     ],
@@ -253,6 +223,16 @@ def test_genuine_runs_replay(tmp_path: Path, run: str, tolerance: float) -> None
     teachers = {"lpld": ["a"], "gvbsm": ["a", "b"], "sre2l": []}[method]
     networks = [genuine_teacher(home / f"REPLAY_teacher_{name}.pt") for name in teachers] or [resnet()]
     assert largest_difference(tmp_path / "dataset", networks) < tolerance
+
+
+def genuine_teacher(path: Path) -> torch.nn.Module:
+    """Return the small teacher whose weights lie beside a genuine run, as its NOTE.txt describes it."""
+    layers: list[torch.nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        layers += [torch.nn.Conv2d(before, after, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(after), torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(1024, 10))
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network.eval()
 
 
 def resnet() -> torch.nn.Module:

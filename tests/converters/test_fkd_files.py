@@ -59,6 +59,7 @@ def test_each_row_is_of_the_picture_that_the_teacher_saw(tmp_path: Path, run: Fk
     worst = 0.0
 
     for file in files:
+        assert file.epoch is not None
         rows = read_batch(file)
         places = orders[file.epoch][at[file.epoch] :][: len(rows)]
         at[file.epoch] += len(rows)

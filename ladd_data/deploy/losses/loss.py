@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +30,15 @@ class Mixed:
     logits: Tensor
     partner: Tensor
     share: Tensor | float
+
+
+Takes = Callable[[int], bool]
+"""Asked of each pass of a step, in order, by its number of pictures of each image: whether it is to be run here."""
+
+
+def take_all(pictures: int) -> bool:
+    """Take every pass."""
+    return True
 
 
 class Student(Protocol):
@@ -71,8 +80,8 @@ class Loss(Protocol):
             UsageError: says what is stored, what is needed, and what to store instead.
         """
 
-    def parts(self, student: Student, batch: Batch, scene: Scene) -> Iterator[Tensor]:
-        """Yield the loss pass by pass, scalars whose sum it is.
+    def parts(self, student: Student, batch: Batch, scene: Scene, takes: Takes = take_all) -> Iterator[Tensor]:
+        """Yield the loss pass by pass, scalars whose sum it is; passes that `takes` refuses are not run.
 
         `for part in loss.parts(...): part.backward()` gives the gradient of the whole, and holds the activations of
         one pass at a time.

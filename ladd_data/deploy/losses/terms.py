@@ -13,7 +13,7 @@ from ladd_data.deploy.losses.capability import check_image_labels, check_view_la
 from ladd_data.deploy.losses.criterion import SoftLoss, soft_rows
 from ladd_data.deploy.losses.hard import HardCE
 from ladd_data.deploy.losses.labels import image_labels, view_labels
-from ladd_data.deploy.losses.loss import Mixed, Scene, Student
+from ladd_data.deploy.losses.loss import Mixed, Scene, Student, Takes, take_all
 from ladd_data.errors import UsageError
 from ladd_data.manifest import Manifest
 from ladd_data.types import Batch, DenseSpace, SoftLabels, Views
@@ -104,15 +104,15 @@ class TermsLoss:
         """Return the loss of a batch, a scalar."""
         return torch.stack(list(self.parts(student, batch, scene))).sum()
 
-    def parts(self, student: Student, batch: Batch, scene: Scene) -> Iterator[Tensor]:
+    def parts(self, student: Student, batch: Batch, scene: Scene, takes: Takes = take_all) -> Iterator[Tensor]:
         """Yield the loss pass by pass, scalars whose sum it is: first of the full images, then of views."""
-        if self.terms.full_hard or self.terms.full_soft:
+        if (self.terms.full_hard or self.terms.full_soft) and takes(1):
             answer = student(scene.model_input(batch.image))
             target = image_labels(batch, scene.manifest, self._soft().space) if self.terms.full_soft else None
             rows = self._rows(answer, batch.label, target, self.terms.full_hard, self.terms.full_soft)
             yield _mean(rows, batch)
         if self.terms.sub_hard or self.terms.sub_soft:
-            for views in batch.view_chunks(self.views_per_step, self.views_per_pass):
+            for views in batch.view_chunks(self.views_per_step, self.views_per_pass, takes):
                 answer = student(views.pixels.flatten(0, 1))
                 rows = self._view_rows(answer, batch, views, scene).reshape(len(batch), -1)
                 yield _mean(self._add_views(rows, batch, views), batch)
