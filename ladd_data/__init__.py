@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from ladd_data.manifest import Manifest as Manifest
     from ladd_data.manifest import Mix as Mix
     from ladd_data.manifest import Normalization as Normalization
+    from ladd_data.manifest import Opaque as Opaque
     from ladd_data.pictures import Pictures as Pictures
     from ladd_data.pictures import open_pictures as open_pictures
     from ladd_data.presets import imagenet_indices as imagenet_indices
@@ -80,6 +81,7 @@ _HOMES = {
     "LaddError": "errors",
     "Manifest": "manifest",
     "Mix": "manifest",
+    "Opaque": "manifest",
     "Normalization": "manifest",
     "Pictures": "pictures",
     "Preset": "converter",

@@ -13,11 +13,11 @@ from ladd_data.convert import Conversion, convert
 from ladd_data.converter import ViewLabels
 from ladd_data.dataset import Dataset, load
 from ladd_data.encodings.topk import LEAST
-from ladd_data.errors import ConvertError
+from ladd_data.errors import ConvertError, UsageError
 from ladd_data.files import new_folder
 from ladd_data.labeling.labeler import LoadedLabeler
 from ladd_data.labeling.store import GivenLabels, store_labels
-from ladd_data.manifest import Coding, Manifest
+from ladd_data.manifest import Coding, Manifest, Opaque
 from ladd_data.models.arithmetic import full_float32
 from ladd_data.pixels import natural_affine
 from ladd_data.types import F32, F64, Columns
@@ -56,6 +56,10 @@ def convert_run(
     labels = conversion.distilled.view_labels
     if labels is None:
         return convert(conversion, target, overwrite=overwrite)
+    if teachers and isinstance(labels.views, Opaque):
+        raise UsageError(
+            f"--teacher: these views cannot be cut again, so no label can be replayed: {labels.views.reason}."
+        )
     with new_folder(target, overwrite=overwrite) as folder:
         inside = folder / "set"
         manifest = convert(conversion, inside)
@@ -75,6 +79,8 @@ def _coding(labels: ViewLabels) -> Coding:
     """
     if labels.kept is not None:
         return Coding(encoding="topk", k=labels.kept)
+    if labels.coding is not None:
+        return labels.coding
     half = labels.values.dtype == np.float16
     return Coding(space="logits" if labels.space == "logits" else "log_probs", dtype="float16" if half else "float32")
 
@@ -119,6 +125,8 @@ def _confirm(dataset: Dataset, labels: ViewLabels, teachers: Sequence[LoadedLabe
         cut = dataset.views(images[record : record + 1], shown, normalize=False, index=[record])[0]
         said = _answers(teachers, cut, labels)
         stored = labels.values[record, shown].astype(np.float64)
+        if labels.as_stored is not None:
+            said = labels.as_stored(said, stored)
         said = np.where(np.isfinite(stored), said, stored)  # of classes that were not kept, nothing is known
         with np.errstate(invalid="ignore"):
             off = np.nan_to_num(np.abs(said - stored) - rounding * np.abs(stored), nan=0.0)
@@ -127,7 +135,7 @@ def _confirm(dataset: Dataset, labels: ViewLabels, teachers: Sequence[LoadedLabe
                 f"record {dataset.arrays.ids[record]}: the teacher's answers differ from the stored ones by "
                 f"{off.max():.3g}; expected at most {TOLERANCE:g} beside {labels.values.dtype}'s rounding. Either this "
                 "is not the teacher, or rows belong to other pictures: another --seed, an older torch (--permutations "
-                "1), or a folder that was changed since. Nothing was written."
+                "1), another --pillow or --view-size, or a folder that was changed since. Nothing was written."
             )
 
 

@@ -6,7 +6,7 @@ assert. It joins through the entry-point group `ladd_data.converters`; ours come
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from ladd_data.errors import UsageError, nearest
-from ladd_data.manifest import Boxes, Classes, Full, Grid, Mix, Normalization
+from ladd_data.manifest import Boxes, Classes, Coding, Full, Grid, Mix, Normalization, Opaque
 from ladd_data.pictures import Pictures
 from ladd_data.presets import CLASS_LISTS, NORMALIZATIONS
 from ladd_data.recipe import Recipe
-from ladd_data.types import F32, I64, Columns
+from ladd_data.types import F32, F64, I64, Columns
 
 ENTRY_POINTS = "ladd_data.converters"
 
@@ -46,6 +46,8 @@ class Answers:
     dataset: the set that was distilled, by a converter's own name for it; stands for normalization and classes.
     temperature: what the logits were divided by before they became the stored probabilities.
     seed, permutations: of the sampler that decided which picture a row of labels is of.
+    view_size: pixels on a side of what the teacher was fed.
+    pillow: the version of Pillow that cut the crops, as from 13 on it resizes tall ones in another order.
     some_classes: True where there are images of some of the classes only, as of a subset labelled by a teacher of more.
     """
 
@@ -66,6 +68,8 @@ class Answers:
     temperature: float | None = None
     seed: int | None = None
     permutations: int | None = None
+    view_size: int | None = None
+    pillow: int | None = None
     some_classes: bool | None = None
 
     def said(self) -> dict[str, JsonValue]:
@@ -88,6 +92,8 @@ class Answers:
             "temperature": self.temperature,
             "seed": self.seed,
             "permutations": self.permutations,
+            "view_size": self.view_size,
+            "pillow": self.pillow,
             "some_classes": self.some_classes,
         }
         return {key: value for key, value in said.items() if value is not None}
@@ -151,17 +157,22 @@ class ViewLabels:
     space: what the values are. temperature: what probabilities were softened by; 1 for logits.
     present: bool [n, views], which views there are; None where none is missing.
     recipe: what the labels are meant for.
+    coding: how they are stored; None for all values, in the type they come in.
+    as_stored: for labels that keep a part of what a teacher says: turns its answers into what of them would have been
+        stored, (answers, stored labels), each float64 [views, classes], to the like of the latter.
     kept: classes of each view whose logits the method kept, where it kept the largest only; values of others are -inf.
     """
 
     name: str
-    views: Grid | Full | Boxes | Mix
+    views: Grid | Full | Boxes | Mix | Opaque
     columns: Columns
     values: NDArray[np.floating[Any]]
     space: Literal["logits", "probs"]
     recipe: Recipe
     temperature: float = 1.0
     present: NDArray[np.bool_] | None = None
+    coding: Coding | None = None
+    as_stored: Callable[[F64, F64], F64] | None = None
     kept: int | None = None
 
 

@@ -30,7 +30,9 @@ from ladd_data.manifest_labels import ManifestPart, check_agreement
 from ladd_data.manifest_labels import Mix as Mix
 from ladd_data.manifest_labels import Network as Network
 from ladd_data.manifest_labels import NonNegative as NonNegative
+from ladd_data.manifest_labels import Opaque as Opaque
 from ladd_data.manifest_labels import PerChannel as PerChannel
+from ladd_data.manifest_labels import Resample as Resample
 from ladd_data.manifest_labels import Share as Share
 from ladd_data.manifest_labels import ViewSpec as ViewSpec
 from ladd_data.manifest_labels import count_views as count_views

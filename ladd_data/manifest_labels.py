@@ -13,6 +13,10 @@ from ladd_data.types import LabelSpace
 
 MAX_VIEWS = 4096
 """Views an image may have."""
+MAX_VIEW_SIDE = 4096
+"""Pixels on a side of views that are not of their image's size."""
+Resample = Literal["bilinear", "pillow-bilinear", "pillow-bicubic", "pillow13-bicubic"]
+"""How a crop becomes a view (LADD-041, LADD-047)."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 PerChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
@@ -56,9 +60,9 @@ class ByRecord(ManifestPart):
     kind: Literal["boxes", "mix"]
     count: Annotated[int, Field(ge=1, le=MAX_VIEWS)]
     flip: bool = Field(default=False, description="Whether view_flip is there: mirrored left to right, after resizing.")
-    resample: Literal["bilinear", "pillow-bilinear"] = Field(
+    resample: Resample = Field(
         default="bilinear",
-        description="pillow-bilinear: rounded to whole numbers after each axis, as Pillow does with 8-bit pictures.",
+        description="pillow-*: rounded to whole numbers after each axis, as Pillow does with 8-bit pictures.",
     )
 
 
@@ -66,6 +70,9 @@ class Boxes(ByRecord):
     """Views given record by record in the columns view_box and, with `flip`, view_flip."""
 
     kind: Literal["boxes"] = "boxes"
+    size: Annotated[int, Field(ge=1, le=MAX_VIEW_SIDE)] | None = Field(
+        default=None, description="Side of the square views in pixels; null where they have the image's size."
+    )
 
 
 class Mix(ByRecord):
@@ -79,7 +86,15 @@ class Mix(ByRecord):
     mixup: bool = Field(default=False, description="Whether view_mix_lambda is there: the share of the view's own.")
 
 
-ViewSpec = Grid | Full | Boxes | Mix
+class Opaque(ManifestPart):
+    """Views that labels were made of and that nobody can cut again: the labels are kept, without a golden view."""
+
+    kind: Literal["opaque"] = "opaque"
+    count: Annotated[int, Field(ge=1, le=MAX_VIEWS)]
+    reason: Annotated[str, Field(min_length=1, max_length=500)] = Field(description="Why they cannot be cut.")
+
+
+ViewSpec = Grid | Full | Boxes | Mix | Opaque
 """What views are."""
 Views = Annotated[ViewSpec, Field(discriminator="kind")]
 
@@ -88,7 +103,7 @@ def count_views(views: ViewSpec) -> int:
     """Return the number of views per image."""
     if isinstance(views, Grid):
         return views.n**2
-    return views.count if isinstance(views, ByRecord) else 1
+    return views.count if isinstance(views, ByRecord | Opaque) else 1
 
 
 class Network(ManifestPart):
@@ -188,7 +203,9 @@ class Labels(ManifestPart):
     )
     labeler: Labeler | None
     ensemble: Ensemble | None = Field(default=None, description="Where more than one labeler was averaged.")
-    golden: Annotated[tuple[GoldenView, ...], Field(min_length=1, max_length=64)]
+    golden: Annotated[tuple[GoldenView, ...], Field(max_length=64)] = Field(
+        description="At least one; none for views of kind opaque."
+    )
     digest: Digest = Field(description="Over the stored label values, in id order.")
 
     @property
@@ -212,6 +229,9 @@ def check_agreement(labels: Labels, classes: int) -> None:
             raise ValueError(f"labels.views.ratio {views.ratio} is more than 1/1")
     if isinstance(views, Mix) and not views.cutmix and not views.mixup:
         raise ValueError("labels.views of kind mix, with neither cutmix nor mixup")
+    if bool(labels.golden) == isinstance(views, Opaque):
+        found = f"{len(labels.golden)} golden views of kind {views.kind}"
+        raise ValueError(f"labels.golden: {found}; expected at least one, and none of views that cannot be cut")
     _check_coding(labels.coding, classes)
     if labels.ensemble is not None and labels.labeler is None:
         raise ValueError("labels.ensemble goes with labels.labeler, its first member")

@@ -38,7 +38,7 @@ def test_the_committed_schema_is_the_generated_one(name: str, schema: Callable[[
     assert committed == canonical_json(schema()), "stale: run `python -m ladd_data.schema spec/`"
 
 
-@pytest.mark.parametrize("name", ["view", "label", "mixed_view"])
+@pytest.mark.parametrize("name", ["view", "label", "mixed_view", "resized_view"])
 def test_the_committed_golden_vectors_are_the_generated_ones(name: str) -> None:
     make = runpy.run_path(str(SPEC / "golden" / "make.py"))
     committed = json.loads((SPEC / "golden" / f"{name}s.json").read_text())

@@ -198,21 +198,40 @@ def read_batch(file: BatchFile) -> BatchRows:
 
 
 def pixel_boxes(rows: BatchRows, height: int, width: int) -> NDArray[np.int32]:
-    """Return the crops in pixels of a picture: int32 [B, 4], y, x, height, width.
+    """Return the crops in pixels of a picture: int32 [B, 4], y, x, height, width; see `whole_boxes`."""
+    return whole_boxes(rows.file.path, rows.coords, rows.rounding, (height, width))
+
+
+def rounding_of(coords: NDArray[np.floating[Any]]) -> float:
+    """Return how far shares may be off by the type that they are stored in."""
+    return _HALF if coords.dtype == np.float16 else 0.0
+
+
+def whole_boxes(
+    path: Path, coords: NDArray[np.floating[Any]], rounding: float, size: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Return crops, shares of a picture [B, 4], in its pixels: int32 [B, 4], y, x, height, width.
+
+    Args:
+        path: of the file, for messages.
+        coords: y, x, height, width as shares.
+        rounding: how far these may be off.
+        size: height and width of the picture.
 
     Raises:
         ConvertError: an edge lies between pixels or outside: the pictures were of another size.
     """
-    exact = rows.coords * np.array([height, width, height, width])
+    height, width = size
+    exact = coords.astype(np.float64) * np.array([height, width, height, width])
     whole = np.rint(exact)
     ends = whole[:, :2] + whole[:, 2:]
-    near = np.abs(exact - whole) < _OFF + rows.rounding * max(height, width)
+    near = np.abs(exact - whole) < _OFF + rounding * max(height, width)
     fits = near.all(1) & (whole[:, :2] >= 0).all(1) & (whole[:, 2:] >= 1).all(1)
     fits &= (ends <= [height, width]).all(1)
     if not fits.all():
         row = int(np.argmin(fits))
         raise ConvertError(
-            f"{rows.file.path}: found the crop {rows.coords[row].tolist()} in row {row}, in pixels "
+            f"{path}: found the crop {coords[row].tolist()} in row {row}, in pixels "
             f"{np.round(exact[row], 3).tolist()}; expected whole numbers inside pictures of {height}x{width}. "
             "The labels were made from pictures of another size."
         )

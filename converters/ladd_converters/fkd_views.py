@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
@@ -33,12 +32,13 @@ from ladd_converters.fkd_order import (
     read_index_file,
     sampled_orders,
 )
-from ladd_data import RECIPES, Answers, Boxes, ConvertError, Mix, Pictures, Recipe, UsageError, ViewLabels
+from ladd_converters.temporary import room
+from ladd_data import RECIPES, Answers, Boxes, ConvertError, Mix, Opaque, Pictures, Recipe, UsageError, ViewLabels
 
-HELD_BYTES = 2**28
-"""Of labels that are put in order in memory; more go through a file in the place for temporary ones."""
 _UNMIXED_SIDE = 64
 """Side up to which G-VBSM's branches feed their teachers un-mixed crops where MixUp is on."""
+
+_CUT_OUT = "LPLD filled a rectangle of each crop with a colour (ImageNet-21K), which the format has not"
 
 OrderIs = Literal["stated by each row", "stated by the index file", "sampled"]
 
@@ -241,7 +241,7 @@ class _Views:
         count, _, self._height, self._width = shape
         self._classes, self._with_flips = classes, first.flip is not None
         self.kept = None if first.ids is None or first.ids.shape[1] == classes else first.ids.shape[1]
-        self.outputs = _room((count, epochs, classes), first.output.dtype)
+        self.outputs = room((count, epochs, classes), first.output.dtype)
         self.present = np.zeros((count, epochs), np.bool_)
         self.columns: dict[str, NDArray[Any]] = {
             "view_box": np.zeros((count, epochs, 4), np.uint16),
@@ -269,10 +269,6 @@ class _Views:
         if rows.output.dtype != self.outputs.dtype or (rows.flip is not None) != self._with_flips:
             raise ConvertError(
                 f"{path}: found other kinds of fields than in the first batch; expected one run's files."
-            )
-        if rows.cutout is not None:
-            raise ConvertError(
-                f"{path}: found cut-outs in place of flips (LPLD on ImageNet-21K); the format has no such views."
             )
         columns = self.columns
         columns["view_box"][records, view] = pixel_boxes(rows, self._height, self._width)
@@ -332,14 +328,18 @@ class _Views:
             "flip": self._with_flips,
             "resample": "bilinear" if self._antialiased else "pillow-bilinear",
         }
+        if not self._with_flips:
+            self.notes.append(f"The views cannot be cut again: {_CUT_OUT}. A loss over views refuses these labels.")
         wanted = ["view_box", *(["view_flip"] if self._with_flips else [])]
         if cutmix or mixup:
             wanted += ["view_partner", "view_partner_view"]
             wanted += [*(["view_mix_box"] if cutmix else []), *(["view_mix_lambda"] if mixup else [])]
+        views = Mix(**common, cutmix=cutmix, mixup=mixup) if cutmix or mixup else Boxes(**common)
+        shown = self._with_flips
         return ViewLabels(
             name="fkd",
-            views=Mix(**common, cutmix=cutmix, mixup=mixup) if cutmix or mixup else Boxes(**common),
-            columns={name: self.columns[name] for name in wanted},
+            views=views if shown else Opaque(count=count, reason=_CUT_OUT),
+            columns={name: self.columns[name] for name in wanted} if shown else {},
             values=self.outputs,
             space=space,
             temperature=temperature,
@@ -380,11 +380,3 @@ def _records_by_place(run: Path, folder: Path, pictures: Pictures) -> NDArray[np
             f"the folder only if {run.name} was made without them."
         )
     return np.array([own[name] for name in listing], np.int64)
-
-
-def _room(shape: tuple[int, ...], kind: np.dtype[Any]) -> NDArray[Any]:
-    """Return an array of zeros, in a nameless temporary file where it is large."""
-    if int(np.prod(shape)) * kind.itemsize <= HELD_BYTES:
-        return np.zeros(shape, kind)
-    with tempfile.TemporaryFile(prefix="ladd-fkd-") as file:
-        return np.memmap(file, kind, "w+", shape=shape)

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 from pydantic import JsonValue
@@ -29,6 +29,7 @@ from ladd_data import (
     ConvertError,
     Description,
     Distilled,
+    Pictures,
     Preset,
     UsageError,
     imagenet_indices,
@@ -48,8 +49,18 @@ _STEPS = re.compile(r"new[0-9]{3,}_it[0-9]+")
 WHY = "pictures do not say by which mean and std networks are fed with them, and the format records it"
 
 
+class NotedPictures(Pictures, Protocol):
+    """Pictures, and what should be known of how they are stored."""
+
+    notes: tuple[str, ...]
+
+
+OpenPictures = Callable[[list[str]], NotedPictures]
+"""Opens picture files, in record order."""
+
+
 @dataclass(slots=True)
-class _Root:
+class Root:
     """What lies in a folder of class folders: picture files by class folder, in order; the rest by kind."""
 
     folder: Path
@@ -94,8 +105,21 @@ class ImageFolderConverter:
 
     def read(self, path: Path, answers: Answers) -> Distilled:
         """Read a folder; see `ladd_data.Converter.read`."""
+        return self.read_with(path, answers, open_pictures)
+
+    def read_with(
+        self, path: Path, answers: Answers, open_files: OpenPictures, listed: Root | None = None
+    ) -> Distilled:
+        """Read a folder whose pictures another function opens, such as one for pictures of several sizes.
+
+        Args:
+            path: of the folder.
+            answers: see `read`.
+            open_files: opens the pictures.
+            listed: the pictures of each class, where they do not lie in folders.
+        """
         refuse_answers(answers, self.name, "mosaic_factor")
-        root = _list(_choose_root(path))
+        root = listed or _list(_choose_root(path))
         if steps := [name for name in root.files if _STEPS.fullmatch(name)]:
             raise UsageError(
                 f"{root.folder}: {steps[0]} holds pictures of a step on LPLD's way, not of a class: ladd convert sre2l."
@@ -105,7 +129,7 @@ class ImageFolderConverter:
             raise UsageError(f"{root.folder}: {WHY}. Give --normalization imagenet, or --dataset ({known}).")
         labels, classes, how, notes = _label(root, answers.classes, some_classes=bool(answers.some_classes))
         files = [file for folder in labels for file in root.files[folder]]
-        pictures = open_pictures(files)
+        pictures = open_files(files)
         read: dict[str, JsonValue] = {"root": root.folder.absolute().name, "class_folders": how}
         if answers.classes is None:
             read["classes"] = list(classes.names)
@@ -179,9 +203,9 @@ def _suffix(name: str) -> str:
     return f".{suffix.lower()}" if dot and stem else ""
 
 
-def _list(folder: Path) -> _Root:
+def _list(folder: Path) -> Root:
     """List all class folders, in torchvision's order; hidden files and folders count as not there."""
-    root = _Root(folder)
+    root = Root(folder)
     for entry in sorted(scan(folder), key=lambda entry: entry.name):
         if not _may_be_class(entry):
             root.loose += _suffix(entry.name) in SUFFIXES and not entry.name.startswith(".")
@@ -202,7 +226,7 @@ def _list(folder: Path) -> _Root:
 
 
 def _label(
-    root: _Root, given: Classes | None, *, some_classes: bool = False
+    root: Root, given: Classes | None, *, some_classes: bool = False
 ) -> tuple[dict[str, int], Classes, str, list[str]]:
     """Return the label of each folder, in listing order; the classes; how they met; and what to know.
 
@@ -235,7 +259,7 @@ def _label(
     return labels, given, by_number.numbers_are, [by_number.note] if by_number.note else []
 
 
-def _label_by_themselves(root: _Root, folders: list[str]) -> tuple[dict[str, int], Classes, str, list[str]]:
+def _label_by_themselves(root: Root, folders: list[str]) -> tuple[dict[str, int], Classes, str, list[str]]:
     if root.empty:
         raise ConvertError(
             f"{root.folder}: found {some(root.empty)} without a picture; expected some in every class folder. Remove "
@@ -278,7 +302,7 @@ def _why_numbers(folders: list[str]) -> str:
     )
 
 
-def _left_out(root: _Root) -> list[str]:
+def _left_out(root: Root) -> list[str]:
     said = []
     if root.other:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(root.other.items()))

@@ -1,8 +1,8 @@
 """Opening somebody else's .pt files without running anything that is in them.
 
-Only `torch.load(weights_only=True)` is used. NumPy numbers (accuracies beside the tensors) are let through by
-stand-ins for the five names that files use for them, for the one call and not for the process: nothing of NumPy
-is called with what a file says. What a file is, if not what was wanted, is said in one line.
+Only `torch.load(weights_only=True)` is used. NumPy numbers (accuracies beside the tensors) and, where they are asked
+for, arrays are let through by the stand-ins of pickled_arrays.py, for the one call and not for the process: nothing of
+NumPy is called with what a file says. What a file is, if not what was wanted, is said in one line.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import pickle
 import pickletools
 import re
 import reprlib
-import struct
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import torch
 from torch import Tensor
 
+from ladd_converters.pickled_arrays import ARRAYS, NUMBERS, PickledArray, names_of, to_array
 from ladd_data import ConvertError, UsageError
 
 _PAGE = "The download failed: fetch the file again, following the page's link."
@@ -36,49 +36,6 @@ _PICKLES_OF_OLD = 4  # magic number, protocol, system; then what was saved
 _WEIGHTS = "the weights of a network (a teacher's checkpoint?), not a dataset"
 
 
-class _Number:
-    """Stands in for `numpy.dtype`: the type of one number, "f8" or the like, and its byte order."""
-
-    code = "f8"
-
-    def __init__(self, code: object = None, *_: object) -> None:
-        self.code = str(code or self.code)
-        self.order = "<"
-
-    def __setstate__(self, state: object) -> None:
-        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
-            self.order = ">"
-
-
-class _Int64(_Number):
-    """Stands in for `numpy.dtypes.Int64DType`."""
-
-    code = "i8"
-
-
-_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "i2": "h", "i1": "b", "u1": "B", "b1": "?"}
-
-
-def _number(kind: object = None, data: object = b"") -> float | int | bool:
-    """Stand in for NumPy's `scalar`: the one number that `data` holds, as Python's."""
-    if not isinstance(kind, _Number) or kind.code not in _FORMATS or not isinstance(data, bytes):
-        raise pickle.UnpicklingError("a NumPy scalar that is not a number")
-    try:
-        number: float | int | bool = struct.unpack(kind.order + _FORMATS[kind.code], data)[0]
-    except struct.error:
-        raise pickle.UnpicklingError("a NumPy scalar of another size") from None
-    return number
-
-
-_ALLOWED: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-    (_number, "numpy.core.multiarray.scalar"),  # NumPy 1
-    (_number, "numpy._core.multiarray.scalar"),  # NumPy 2
-    (_Number, "numpy.dtype"),
-    (_Number, "numpy.dtypes.Float64DType"),
-    (_Int64, "numpy.dtypes.Int64DType"),
-]
-
-
 _BUILDERS = {
     "collections.OrderedDict",
     "_codecs.encode",  # the bytes of a NumPy number
@@ -87,7 +44,7 @@ _BUILDERS = {
     "torch.storage.TypedStorage",
     *(f"torch._utils._rebuild_{what}" for what in ("tensor", "tensor_v2", "tensor_v3", "parameter", "sparse_tensor")),
     "torch._utils._rebuild_meta_tensor_no_storage",
-    *(item[1] for item in _ALLOWED if isinstance(item, tuple)),
+    *names_of(NUMBERS),
 }
 """What tensors and plain containers are made of. torch allows more, some of which takes any amount of memory, or puts
 attributes in the place of a tensor's methods."""
@@ -120,8 +77,12 @@ def dense(path: Path, tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
 
 
-def read_torch(path: Path) -> object:
+def read_torch(path: Path, *, arrays: bool = False) -> object:
     """Return what a .pt file holds, built from tensors, numbers and plain containers only.
+
+    Args:
+        path: of the file.
+        arrays: take NumPy arrays of numbers, too, in a list.
 
     Raises:
         UsageError: there is no such file.
@@ -130,11 +91,14 @@ def read_torch(path: Path) -> object:
     if not path.is_file():
         raise UsageError(f"{path}: {'is not a file' if path.exists() else 'no such file'}.")
     try:
-        _check_start(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_ALLOWED):
+        allowed = [*NUMBERS, *(ARRAYS if arrays else [])]
+        _check_start(path, _BUILDERS | names_of(allowed))
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter("ignore")  # torch's remarks on odd files; the error below says it once
             content: object = torch.load(path, map_location="cpu", weights_only=True)
         _strip(content)
+        if isinstance(content, list):
+            content = [to_array(item) if isinstance(item, PickledArray) else item for item in content]
     except ConvertError:
         raise
     except pickle.UnpicklingError as error:
@@ -221,7 +185,7 @@ def _holds_parameters(items: Sequence[object]) -> bool:
     return len(tensors) == len(inner) > 2 and len({tensor.dim() for tensor in tensors}) > 1
 
 
-def _check_start(path: Path) -> None:
+def _check_start(path: Path, known: set[str]) -> None:
     """Refuse what is not a torch file by its first bytes, and a zip file that unfolds."""
     head = refuse_text(path, "a torch file")
     if not head.startswith((_ZIP, _PICKLE)):
@@ -230,7 +194,7 @@ def _check_start(path: Path) -> None:
         with path.open("rb") as file:
             for _ in range(_PICKLES_OF_OLD):
                 if file.peek(1):
-                    _check_names(path, file)
+                    _check_names(path, file, known)
         return
     if not zipfile.is_zipfile(path):
         raise ConvertError(f"{path}: found a torch file that was cut short; expected all of it. Download it again.")
@@ -239,7 +203,7 @@ def _check_start(path: Path) -> None:
         for entry in archive.infolist():
             if entry.filename.endswith("/data.pkl"):
                 with archive.open(entry) as pickled:
-                    _check_names(path, pickled)
+                    _check_names(path, pickled, known)
 
 
 def refuse_text(path: Path, expected: str) -> bytes:
@@ -259,7 +223,7 @@ def refuse_text(path: Path, expected: str) -> bytes:
     return head
 
 
-def _check_names(path: Path, pickled: IO[bytes]) -> None:
+def _check_names(path: Path, pickled: IO[bytes], known: set[str]) -> None:
     """Refuse a pickle by the names in it, before anything of it is built.
 
     Raises:
@@ -269,7 +233,7 @@ def _check_names(path: Path, pickled: IO[bytes]) -> None:
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in ("GLOBAL", "INST"):
             name = str(argument).replace(" ", ".")
-            if name not in _BUILDERS and not _TYPES.fullmatch(name):
+            if name not in known and not _TYPES.fullmatch(name):
                 raise ConvertError(_say_refused(path, f"GLOBAL {name}"))
 
 
@@ -286,7 +250,11 @@ def _check_size(path: Path, unfolded: int) -> None:
 def _say_refused(path: Path, message: str) -> str:
     wanted = re.search(r"GLOBAL\s+([\w.]+)", message)
     if wanted is not None:
-        what = " (a NumPy array; FKD's own label files hold such)" if wanted[1].endswith("_reconstruct") else ""
+        what = (
+            " (a NumPy array; FKD's label files hold such, which ladd convert fkd reads)"
+            if wanted[1].endswith("_reconstruct")
+            else ""
+        )
         return f'{path}: found a pickle that wants "{wanted[1]}"{what}; expected plain tensors. {_TRUST}'
     if f"operand {pickle.FRAME[0]}" in message:
         return f"{path}: found a pickle of protocol 4 or newer; expected torch's own, 2. {_TRUST}"

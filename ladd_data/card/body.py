@@ -24,7 +24,7 @@ from ladd_data.card.words import (
     say_summary,
     size_of,
 )
-from ladd_data.manifest import Boxes, Full, Manifest, Mix
+from ladd_data.manifest import Boxes, Full, Manifest, Mix, Opaque
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import TYPE_BYTES, Edition
 from ladd_data.views.geometry import crop_side, say_views
@@ -142,6 +142,8 @@ def _views(manifest: Manifest) -> list[str]:
     views = labels.views
     if isinstance(views, Full):
         return ["Each image has one view: the whole image. So each has one soft label."]
+    if isinstance(views, Opaque):
+        return [f"Each image has {count_of(views.count, 'label')}, of views that cannot be cut again: {views.reason}."]
     if isinstance(views, Mix):
         return [f"Each image has {count_of(views.count, 'view')}: {say_views(views)}{_RESIZED}"]
     if isinstance(views, Boxes):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ladd_data.encodings.coding import decode_probs
-from ladd_data.manifest import Grid, Labels, Manifest
+from ladd_data.manifest import Grid, Labels, Manifest, Opaque
 from ladd_data.png import encode_png
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.images import decode_image
@@ -68,7 +68,7 @@ def draw_samples(folder: Folder) -> Picture | None:
         first = next(iter(chosen.values()))[0]
         labels = folder.manifest.labels
         views = min(labels.count, MAX_VIEWS) if labels is not None else 0
-        if labels is not None:
+        if labels is not None and not isinstance(labels.views, Opaque):
             parts.append(_draw_views(folder.manifest, labels, first, views))
     except (ValueError, IndexError):  # damaged: the validator says where
         return None

@@ -5,7 +5,7 @@ Each block of plain Python leaves `image`, `label` and, of datasets with dense l
 
 from __future__ import annotations
 
-from ladd_data.manifest import Boxes, ByRecord, Full, Labels, Manifest, Mix
+from ladd_data.manifest import Boxes, ByRecord, Full, Labels, Manifest, Mix, Opaque
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import Edition
 from ladd_data.views.geometry import crop_side, offsets
@@ -43,7 +43,7 @@ def _with_datasets(manifest: Manifest, edition: Edition, repo: str | None) -> li
     tar, pixels = edition == "webdataset", edition == "arrow"
     image, label = (layout_of(manifest).suffix, "cls") if tar else ("image", "label")
     has_numbers = labels is not None or manifest.soft is not None or pixels
-    has_crops = labels is not None and not isinstance(labels.views, Full)
+    has_crops = labels is not None and not isinstance(labels.views, Full | Opaque)
     kind = f"{images.width}x{images.height} {'RGB' if images.channels == 3 else 'greyscale'}"
     lines = [
         *(["import numpy as np"] if has_numbers else []),
@@ -130,6 +130,8 @@ def _cut(manifest: Manifest, labels: Labels, suffix: str) -> list[str]:
     if isinstance(views, Full):
         return ["crops = [image]  # the one view is the whole image"]
     said = "probs[i] is of crops[i]"
+    if isinstance(views, Opaque):
+        return ["# the views that these labels are of cannot be cut again"]
     if isinstance(views, Mix):
         return ["# each view is mixed with one of another record: ladd-data cuts them, see below"]
     if isinstance(views, Boxes):
@@ -205,7 +207,7 @@ def _with_ours(manifest: Manifest, repo: str | None) -> list[str]:
         lines.append("    crops = dataset.views(batch.image, index=batch.index)  # bit-equal to what the labeler saw")
     else:
         lines += [f"for image, label, dense in {loader}:", "    x = dataset.model_input(image)  # float32, normalised"]
-        if labels is not None:
+        if labels is not None and not isinstance(labels.views, Opaque):
             lines.append("    crops = dataset.views(image)  # normalised, bit-equal to what the labeler saw")
     lines += ["", "# Or, without holding it in memory:"]
     lines += [f'for batch in ladd.stream("{name if repo is None else f"hf://datasets/{name}"}", batch_size=256):']

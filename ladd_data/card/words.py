@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ladd_data.manifest import Boxes, Full, Labeler, Labels, Manifest, Mix
+from ladd_data.manifest import Boxes, Full, Labeler, Labels, Manifest, Mix, Opaque
 from ladd_data.recipe import Recipe
 from ladd_data.types import Edition, Level
 from ladd_data.views.geometry import say_views
@@ -127,6 +127,8 @@ def say_view_kind(labels: Labels) -> str:
     """Return what a view's rectangle means."""
     if isinstance(labels.views, Full):
         return "the whole image"
+    if isinstance(labels.views, Opaque):
+        return "not known"
     if isinstance(labels.views, Mix):
         return "a box of its own, mixed with a view of another image"
     return "a box of its own" if isinstance(labels.views, Boxes) else "a crop of the grid"

@@ -92,6 +92,14 @@ def convert(
         int | None,
         typer.Option(rich_help_panel=_FACTS, min=1, max=2, help="For fkd: drawn an epoch; 1 by an old torch."),
     ] = None,
+    view_size: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_FACTS, min=1, help="For FKD's own files: the side of what the teacher was fed."),
+    ] = None,
+    pillow: Annotated[
+        int | None,
+        typer.Option(rich_help_panel=_FACTS, min=1, help="For FKD's own files: the version of Pillow that cut crops."),
+    ] = None,
     some_classes: Annotated[
         bool,
         typer.Option(
@@ -165,6 +173,8 @@ def convert(
         temperature=temperature,
         seed=seed,
         permutations=permutations,
+        view_size=view_size,
+        pillow=pillow,
         some_classes=some_classes or None,
     )
     distilled = converter.read(path, fill_in(converter, said))

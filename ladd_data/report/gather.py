@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ladd_data.encodings.coding import decode_probs
-from ladd_data.manifest import ByRecord, Grid, Labels, Manifest, Soft
+from ladd_data.manifest import ByRecord, Grid, Labels, Manifest, Opaque, Soft
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, F64, I64
@@ -93,6 +93,8 @@ def grid_boxes(manifest: Manifest) -> BoxList | None:
     if labels is not None and isinstance(labels.views, ByRecord):
         return None
     shared = [whole] if labels is not None else []
+    if labels is not None and isinstance(labels.views, Opaque):
+        shared = [whole] * labels.count  # where they lay is not known
     if labels is not None and isinstance(labels.views, Grid):
         shared = [[box.y, box.x, box.height, box.width] for box in boxes(labels.views, images.height, images.width)]
     return shared + ([whole] if draws_soft(manifest.soft) else []) or None

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ladd_data.dataset import Dataset
 from ladd_data.files import write_atomically
-from ladd_data.manifest import Grid, Labels
+from ladd_data.manifest import Grid, Labels, Opaque
 from ladd_data.types import F32, U8
 
 IMAGE_SIDE = 240
@@ -60,6 +60,8 @@ def _draw_record(dataset: Dataset, index: int) -> Image.Image:
     record = dataset[index]
     picture = _to_picture(record.image.numpy()).resize((IMAGE_SIDE, IMAGE_SIDE), Image.Resampling.NEAREST)
     labels = dataset.manifest.labels
+    if labels is not None and isinstance(labels.views, Opaque):
+        labels = None  # of views that cannot be drawn
     cell = VIEW_SIDE + BAR_HEIGHT + GAP
     side = _columns(labels) if labels else 0
     rows = -(-labels.count // side) if labels else 0

@@ -9,8 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Affine, ByRecord, Full, Grid, Mix, ViewSpec, count_views
-from ladd_data.views.geometry import PILLOW_BITS, Box, boxes, is_exact_in_float32
+from ladd_data.manifest import Affine, Boxes, ByRecord, Full, Grid, Mix, Opaque, ViewSpec, count_views
+from ladd_data.views.geometry import (
+    PILLOW_BITS,
+    PILLOW_SUPPORT,
+    Box,
+    boxes,
+    count_pillow_taps,
+    is_exact_in_float32,
+    view_sides,
+)
 from ladd_data.views.mixing import Partners, mix
 
 
@@ -28,15 +36,24 @@ class ViewMaker:
 
         Args:
             spec: the views.
-            height: rows of the images, and of the views.
-            width: columns of the images, and of the views.
+            height: rows of the images, and of the views where these have no size of their own.
+            width: columns of the images, and of the views alike.
             device: where the images will be.
+
+        Raises:
+            UsageError: the views cannot be cut.
         """
+        if isinstance(spec, Opaque):
+            raise UsageError(
+                f"these labels are of {spec.count} views an image that cannot be cut again: {spec.reason}. The labels "
+                "can be read; views cannot."
+            )
         self.spec, self.height, self.width = spec, height, width
         self.count = count_views(spec)
         self._grid = boxes(spec, height, width) if isinstance(spec, Grid) else ()
         self._exact = isinstance(spec, Grid) and is_exact_in_float32(spec, height, width)
-        self._positions = [_positions(size, device) for size in (height, width)]
+        self._sides = view_sides(spec, height, width)
+        self._positions = [_positions(size, device) for size in self._sides]
         rows = [[box.y, box.x, box.height, box.width] for box in self._grid]
         self._rows = torch.tensor(rows, dtype=torch.int64, device=device)  # copied once, not once a view
 
@@ -68,7 +85,7 @@ class ViewMaker:
         """
         self._check(images, view_box, partners)
         chosen = range(self.count) if views is None else views
-        shape = (len(images), len(chosen), images.shape[1], self.height, self.width)
+        shape = (len(images), len(chosen), images.shape[1], *self._sides)
         result = torch.empty(shape, dtype=torch.float32, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
             pixels = images.to(torch.float32 if self._exact else torch.float64)
@@ -86,7 +103,8 @@ class ViewMaker:
         return result
 
     def _check(self, images: Tensor, view_box: Tensor | None, partners: Partners | None) -> None:
-        if images.dtype != torch.uint8 or images.shape[-2:] != (self.height, self.width):
+        fits = images.shape[-2:] == (self.height, self.width) or (isinstance(self.spec, Boxes) and self.spec.size)
+        if images.dtype != torch.uint8 or not fits:
             found = f"{images.dtype} of size {tuple(images.shape[-2:])}"
             raise UsageError(f"views: found images {found}; expected torch.uint8 of ({self.height}, {self.width}).")
         if isinstance(self.spec, ByRecord) and view_box is None:
@@ -114,16 +132,25 @@ class ViewMaker:
 
     def _resize_any(self, pixels: Tensor, box: Tensor) -> Tensor:
         """Return crops, each of its own box, int64 [batch, 4], of float64 pixels at full size."""
-        if isinstance(self.spec, ByRecord) and self.spec.resample == "pillow-bilinear":
-            wide = _filter_like_pillow(pixels, self._positions[1], box[:, 1], box[:, 3], dim=3)
-            return _filter_like_pillow(wide, self._positions[0], box[:, 0], box[:, 2], dim=2)
+        if isinstance(self.spec, ByRecord) and self.spec.resample != "bilinear":
+            return self._resize_like_pillow(pixels, box, self.spec.resample)
         return self._resize_in_float64(pixels, box)
+
+    def _resize_like_pillow(self, pixels: Tensor, box: Tensor, way: str) -> Tensor:
+        (high, wide), (y, x, height, width) = self._positions, box.unbind(1)
+        narrow = _filter_like_pillow(pixels, wide, x, width, way, dim=3)
+        resized = _filter_like_pillow(narrow, high, y, height, way, dim=2)
+        if not way.startswith("pillow13"):
+            return resized
+        tall = (height > len(high)) & (height - len(high) > 2 * (width - len(wide)))  # `geometry.is_tall`
+        short = _filter_like_pillow(pixels, high, y, height, way, dim=2)
+        return torch.where(tall[:, None, None, None], _filter_like_pillow(short, wide, x, width, way, dim=3), resized)
 
     def _resize_in_float64(self, pixels: Tensor, box: Tensor) -> Tensor:
         """Mix whole-number weights; every sum is a whole number below 2**53, so only the division rounds."""
         mixed = _mix(pixels, self._positions[0], box[:, 0], box[:, 2], dim=2)
         mixed = _mix(mixed, self._positions[1], box[:, 1], box[:, 3], dim=3)
-        return mixed / float(4 * self.height * self.width)
+        return mixed / float(4 * self._sides[0] * self._sides[1])
 
 
 def _positions(size: int, device: torch.device | str) -> Tensor:
@@ -143,22 +170,39 @@ def _mix(pixels: Tensor, positions: Tensor, start: Tensor, side: Tensor, dim: in
     return first * (2 * size - share) + second * share
 
 
-def _filter_like_pillow(pixels: Tensor, positions: Tensor, start: Tensor, side: Tensor, dim: int) -> Tensor:
+def _filter_like_pillow(pixels: Tensor, positions: Tensor, start: Tensor, side: Tensor, way: str, dim: int) -> Tensor:
     """Resize one axis as `geometry.pillow_taps` says; every sum is a whole number below 2**53."""
     size = len(positions)
-    center = positions.to(torch.float64) / 2 * (side[:, None].to(torch.float64) / size)  # [batch, size]
-    low = (center - 1 + 0.5).to(torch.int64).clamp_min(0)
-    stop = torch.minimum((center + 1 + 0.5).to(torch.int64), side[:, None])
-    taps = [low + step for step in range(3)]
-    shares = [torch.where(tap < stop, (1 - (tap - center + 0.5).abs()).clamp_min(0), 0.0) for tap in taps]
-    sums = shares[0] + shares[1] + shares[2]
+    ratio = side[:, None].to(torch.float64) / size  # [batch, 1]
+    wider = ratio.clamp_min(1)
+    support = PILLOW_SUPPORT[way] * wider
+    center = positions.to(torch.float64) / 2 * ratio  # [batch, size]
+    low = (center - support + 0.5).to(torch.int64).clamp_min(0)
+    stop = torch.minimum((center + support + 0.5).to(torch.int64), side[:, None])
+    taps = [low + step for step in range(count_pillow_taps(pixels.shape[dim], size, way))]
+    shares = [
+        torch.where(tap < stop, _pillow_share(((tap - center + 0.5) * (1 / wider)).abs(), way), 0.0) for tap in taps
+    ]
+    sums = shares[0]
+    for share in shares[1:]:
+        sums = sums + share
     total = torch.full((), float(1 << (PILLOW_BITS - 1)), dtype=torch.float64, device=pixels.device)
     for tap, share in zip(taps, shares, strict=True):
-        weight = (0.5 + share / sums * 2**PILLOW_BITS).floor()
+        exact = share / sums * 2**PILLOW_BITS
+        weight = torch.where(exact < 0, exact - 0.5, exact + 0.5).trunc()
         inside = torch.minimum(tap, side[:, None] - 1) + start[:, None]
         total = total + _gather(pixels, inside, dim) * _along(weight, dim)
     rounded: Tensor = (total / 2**PILLOW_BITS).floor()
     return rounded.clamp(0, 255)
+
+
+def _pillow_share(distance: Tensor, way: str) -> Tensor:
+    """Return the filter's value, as `geometry.pillow_taps` has it."""
+    if way == "pillow-bilinear":
+        return (1 - distance).clamp_min(0)
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * -0.5
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
 
 
 def _along(values: Tensor, dim: int) -> Tensor:

@@ -11,19 +11,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from math import floor, gcd
+from math import ceil, floor, gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Boxes, Grid, Mix, ViewSpec
+from ladd_data.manifest import Boxes, Grid, Mix, Opaque, ViewSpec
 from ladd_data.types import I64, Array
 
 FLOAT32_BITS = 24
 PIXEL_BITS = 8
 PILLOW_BITS = 22
 """Of the fractions that Pillow weighs 8-bit pixels with."""
+PILLOW_SUPPORT = {"pillow-bilinear": 1.0, "pillow-bicubic": 2.0, "pillow13-bicubic": 2.0}
+"""Pixels on either side that Pillow's filters take in where nothing is made smaller."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ def offsets(spec: Grid, size: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class PillowTaps:
-    """How Pillow's bilinear filter turns one axis of a crop into a longer one of 8-bit pixels.
+    """How Pillow's filters turn one axis of a crop into one of another length, of 8-bit pixels.
 
-    start: int64 [size], the first of three taps, relative to the crop's start.
-    weight: int64 [size, 3], in units of 2**-22; 0 for a tap outside of the crop.
+    start: int64 [size], the first tap, relative to the crop's start.
+    weight: int64 [size, taps], in units of 2**-22; 0 for a tap outside of the crop.
     """
 
     start: I64
@@ -94,18 +96,47 @@ class PillowTaps:
 
 
 @lru_cache(maxsize=256)
-def pillow_taps(side: int, size: int) -> PillowTaps:
-    """Work out how Pillow resizes a crop of `side` pixels to `size`, at least as many, along one axis.
+def pillow_taps(side: int, size: int, way: str = "pillow-bilinear") -> PillowTaps:
+    """Work out how Pillow resizes a crop of `side` pixels to `size` along one axis.
+
+    Args:
+        side: of the crop.
+        size: of the view.
+        way: a `Resample` of Pillow's.
 
     Source: Pillow, src/libImaging/Resample.c, precompute_coeffs and normalize_coeffs_8bpc; spec clause LADD-047.
     """
+    wider = max(1.0, side / size)
+    support = PILLOW_SUPPORT[way] * wider
     center = (np.arange(size) + 0.5) * (side / size)
-    start = np.maximum((center - 1 + 0.5).astype(np.int64), 0)
-    stop = np.minimum((center + 1 + 0.5).astype(np.int64), side)
-    taps = start[:, None] + np.arange(3)
-    share = np.maximum(1 - np.abs(taps - center[:, None] + 0.5), 0) * (taps < stop[:, None])
-    total = share[:, 0] + share[:, 1] + share[:, 2]
-    return PillowTaps(start, (0.5 + share / total[:, None] * 2**PILLOW_BITS).astype(np.int64))
+    start = np.maximum((center - support + 0.5).astype(np.int64), 0)
+    stop = np.minimum((center + support + 0.5).astype(np.int64), side)
+    taps = start[:, None] + np.arange(count_pillow_taps(side, size, way))
+    share = _pillow_share(np.abs((taps - center[:, None] + 0.5) * (1 / wider)), way) * (taps < stop[:, None])
+    total = share[:, 0]
+    for tap in range(1, share.shape[1]):  # one after the other, as Pillow adds them
+        total = total + share[:, tap]
+    exact = share / total[:, None] * 2**PILLOW_BITS
+    return PillowTaps(start, (exact + np.where(exact < 0, -0.5, 0.5)).astype(np.int64))
+
+
+def is_tall(height: int, width: int, high: int, wide: int) -> bool:
+    """Tell whether Pillow 13 resizes a crop down its columns first; every Pillow before it begins with the rows."""
+    return height > high and height - high > 2 * (width - wide)
+
+
+def count_pillow_taps(side: int, size: int, way: str) -> int:
+    """Return how many pixels of an axis Pillow may take in for one of a view."""
+    return ceil(PILLOW_SUPPORT[way] * max(1.0, side / size)) * 2 + 1
+
+
+def _pillow_share(distance: NDArray[np.float64], way: str) -> NDArray[np.float64]:
+    """Return the filter's value at a distance of at least 0: a triangle, or the cubic with a = -1/2 (Keys 1981)."""
+    if way == "pillow-bilinear":
+        return np.asarray(np.maximum(1 - distance, 0))
+    near = (1.5 * distance - 2.5) * distance * distance + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * -0.5
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0.0))
 
 
 @lru_cache(maxsize=256)
@@ -141,6 +172,11 @@ def is_exact_in_float32(spec: Grid, height: int, width: int) -> bool:
     return bits <= FLOAT32_BITS
 
 
+def view_sides(spec: ViewSpec, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of the views of images of `height` and `width`."""
+    return (spec.size, spec.size) if isinstance(spec, Boxes) and spec.size is not None else (height, width)
+
+
 def lies_inside(stated: Array, height: int, width: int) -> NDArray[np.bool_]:
     """Return which boxes, [..., (y, x, height, width)], have pixels, and have them inside the image (LADD-044)."""
     wide = stated.astype(np.int64)
@@ -152,7 +188,10 @@ def say_views(views: ViewSpec) -> str:
     if isinstance(views, Grid):
         return f"{views.n}x{views.n} grid of crops, sides {views.ratio} of the image's"
     if isinstance(views, Boxes):
-        return f"{views.count} boxes{' with flips' if views.flip else ''}, given record by record"
+        size = f", resized to {views.size}x{views.size}" if views.size is not None else ""
+        return f"{views.count} boxes{' with flips' if views.flip else ''}, given record by record{size}"
+    if isinstance(views, Opaque):
+        return f"{views.count} that cannot be cut again: {views.reason}"
     if isinstance(views, Mix):
         ways = " and ".join(name for name, there in (("CutMix", views.cutmix), ("MixUp", views.mixup)) if there)
         return f"{views.count} boxes{' with flips' if views.flip else ''}, mixed with other views by {ways}"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ladd_data.errors import LaddError
-from ladd_data.manifest import ByRecord, Full, Grid, ViewSpec
+from ladd_data.manifest import Full, Grid, Opaque, ViewSpec
 from ladd_data.types import F32, I64, U8, Array
-from ladd_data.views.geometry import PILLOW_BITS, Box, boxes, pillow_taps, taps
+from ladd_data.views.geometry import PILLOW_BITS, Box, boxes, is_tall, pillow_taps, taps, view_sides
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def reference_view(spec: ViewSpec, image: U8, view: int, given: RecordBox | None
         given: the view's box, for `Boxes` and `Mix`.
 
     Raises:
-        LaddError: the views are boxes and none is given.
+        LaddError: the views are boxes and none is given, or they cannot be cut at all.
 
     Source: spec/ladd-1.0.md, LADD-041: the exact value N / (dy * dx), an integer over an integer, is
     divided in float64 and rounded to float32; LADD-047 for Pillow's way.
@@ -73,11 +73,14 @@ def reference_view(spec: ViewSpec, image: U8, view: int, given: RecordBox | None
         return image.astype(np.float32)
     if isinstance(spec, Grid):
         return _resize(image, boxes(spec, *image.shape[1:])[view])
+    if isinstance(spec, Opaque):
+        raise LaddError(f"these views cannot be cut: {spec.reason}.")
     if given is None:
         raise LaddError("views of boxes need the record's view_box.")
-    like_pillow = isinstance(spec, ByRecord) and spec.resample == "pillow-bilinear"
-    resized = _resize_like_pillow(image, given.box) if like_pillow else _resize(image, given.box)
-    return np.ascontiguousarray(resized[:, :, ::-1]) if given.flip else resized
+    crop, (high, wide) = _crop(image, given.box), view_sides(spec, *image.shape[1:])
+    like_pillow = spec.resample != "bilinear"
+    resized = _resize_like_pillow(crop, high, wide, spec.resample) if like_pillow else _stretch(crop, high, wide)
+    return np.ascontiguousarray(resized[:, :, ::-1] if given.flip else resized)
 
 
 def mix_reference(own: F32, partner: F32, place: MixPlace) -> F32:
@@ -100,8 +103,16 @@ def mix_reference(own: F32, partner: F32, place: MixPlace) -> F32:
 
 def _resize(image: U8, box: Box) -> F32:
     """Return the crop at full size."""
-    rows, columns = taps(box.height, image.shape[1]), taps(box.width, image.shape[2])
-    crop = image[:, box.y : box.y + box.height, box.x : box.x + box.width].astype(np.int64)
+    return _stretch(_crop(image, box), *image.shape[1:])
+
+
+def _crop(image: U8, box: Box) -> I64:
+    return np.asarray(image[:, box.y : box.y + box.height, box.x : box.x + box.width], np.int64)
+
+
+def _stretch(crop: I64, height: int, width: int) -> F32:
+    """Resize [channels, rows, columns] by LADD-041."""
+    rows, columns = taps(crop.shape[1], height), taps(crop.shape[2], width)
     mixed = crop[:, rows.low] * (rows.denominator - rows.weight)[:, None]
     mixed += crop[:, rows.high] * rows.weight[:, None]
     total = mixed[:, :, columns.low] * (columns.denominator - columns.weight)
@@ -109,18 +120,20 @@ def _resize(image: U8, box: Box) -> F32:
     return np.asarray(total / np.float64(rows.denominator * columns.denominator), np.float32)
 
 
-def _resize_like_pillow(image: U8, box: Box) -> F32:
-    """Return the crop at full size, rounded to whole numbers after each axis, columns first."""
-    crop = image[:, box.y : box.y + box.height, box.x : box.x + box.width].astype(np.int64)
-    wide = _filter(crop, box.width, image.shape[2])
-    high = _filter(wide.swapaxes(1, 2), box.height, image.shape[1])
-    return high.swapaxes(1, 2).astype(np.float32)
+def _resize_like_pillow(crop: I64, height: int, width: int, way: str) -> F32:
+    """Resize [channels, rows, columns] by LADD-047, one axis after the other."""
+    if way.startswith("pillow13") and is_tall(crop.shape[1], crop.shape[2], height, width):
+        short = _filter(crop.swapaxes(1, 2), height, way).swapaxes(1, 2)
+        return _filter(short, width, way).astype(np.float32)
+    narrow = _filter(crop, width, way).swapaxes(1, 2)
+    return _filter(narrow, height, way).swapaxes(1, 2).astype(np.float32)
 
 
-def _filter(pixels: I64, side: int, size: int) -> I64:
-    """Resize the last axis of [channels, rows, side]."""
-    filters = pillow_taps(side, size)
+def _filter(pixels: I64, size: int, way: str) -> I64:
+    """Resize the last axis of [channels, rows, side] by LADD-047, rounded to whole numbers."""
+    side = pixels.shape[-1]
+    filters = pillow_taps(side, size, way)
     total = np.full((*pixels.shape[:2], size), 1 << (PILLOW_BITS - 1), np.int64)
-    for tap in range(3):
+    for tap in range(filters.weight.shape[1]):
         total += pixels[..., np.minimum(filters.start + tap, side - 1)] * filters.weight[:, tap]
     return np.asarray(np.clip(total >> PILLOW_BITS, 0, 255), np.int64)

@@ -29,6 +29,7 @@ from ladd_data.manifest import (
     Manifest,
     Mix,
     Normalization,
+    Opaque,
     ViewSpec,
     count_views,
 )
@@ -60,7 +61,7 @@ class Plan:
     width: int = 8
     n: int = 3
     ratio: str = "5/8"
-    kind: Full | Boxes | Mix | None = None  # None: a grid of n and ratio
+    kind: Full | Boxes | Mix | Opaque | None = None  # None: a grid of n and ratio
     present: bool = False
     soft: Literal["probs", "logits", "targets"] | None = None
     edition: Edition = "parquet"
@@ -279,7 +280,8 @@ def _labels(plan: Plan, coding: Coding, records: Records, pixels: U8) -> Documen
         return mix_reference(own, reference_view(views, pixels[other], place.view, given), place)
 
     count = count_views(views)
-    for row, view in ((0, min(1, count - 1)), (len(records) - 1, count // 2)):
+    shown = () if isinstance(views, Opaque) else ((0, min(1, count - 1)), (len(records) - 1, count // 2))
+    for row, view in shown:
         top = int(probs[row, view].argmax())
         cut = digest_view(cut_view(row, view))
         prob = round(float(probs[row, view, top]), 4)

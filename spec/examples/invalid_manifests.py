@@ -100,7 +100,7 @@ FIELDS = [
     wrong("grid-too-fine", "LADD-010", "A grid of 65 x 65.", set_to("labels.views.n", 65)),
     wrong("ratio-a-decimal", "LADD-010", "A ratio that is no exact fraction.", set_to("labels.views.ratio", "0.625")),
     wrong("encoding-unknown", "LADD-010", "An encoding that is not defined.", set_to("labels.coding.encoding", "zip")),
-    wrong("golden-none", "LADD-010", "No golden view.", set_to("labels.golden", [])),
+    wrong("golden-none", "LADD-013", "No golden view.", set_to("labels.golden", [])),
     wrong(
         "share-above-one",
         "LADD-010",

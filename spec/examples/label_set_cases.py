@@ -16,16 +16,19 @@ from building import LABELLED, Document, Draft, Plan, add_set
 from cases import CARD, MANIFEST, SHARD, Case, at, plan_of, set_to, swap
 
 from ladd_data.files import canonical_json, sha256_file
-from ladd_data.manifest import Boxes, Full, Mix
+from ladd_data.manifest import Boxes, Full, Mix, Opaque
 from ladd_data.types import Edition
 
 CUTMIX, MIXUP = Mix(count=3, cutmix=True), Mix(count=3, flip=True, mixup=True)
 BOTH = Mix(count=4, flip=True, cutmix=True, mixup=True, resample="pillow-bilinear")
 MIXED = replace(LABELLED, kind=BOTH)
+HIDDEN = replace(LABELLED, kind=Opaque(count=3, reason="only the seed of an augmentation was kept"))
 PLAIN = Plan()
 HOME = "labels/extra"
 STATEMENT, LISTING, SHARD_OF_SET = f"{HOME}/labels.json", f"{HOME}/shards.json", f"{HOME}/train-00000-of-00001.parquet"
 WHOLE = plan_of("float32", kind=Full())
+
+GOLDEN = {"id": "000000", "pixels": "0" * 64, "top_class": 0, "top_prob": 0.5, "view": 0}
 
 EDITIONS: tuple[tuple[Edition, str], ...] = (("webdataset", "tar"), ("arrow", "arrow"))
 
@@ -159,6 +162,13 @@ VALID = [
         "Boxes resized as Pillow does.",
         replace(LABELLED, kind=Boxes(count=3, resample="pillow-bilinear")),
     ),
+    Case(
+        "boxes-of-a-size",
+        "Boxes made larger and smaller by Pillow's bicubic filter, to views of a size of their own.",
+        replace(LABELLED, kind=Boxes(count=3, flip=True, size=5, resample="pillow13-bicubic")),
+    ),
+    Case("opaque", "Labels of views that cannot be cut again, some missing.", replace(HIDDEN, present=True)),
+    Case("set-opaque", "A label set of views that cannot be cut again.", PLAIN, after=extra(plan=HIDDEN)),
     *(Case(f"{short}-mix", "Mixed views.", replace(MIXED, edition=edition)) for edition, short in EDITIONS),
     Case("set", "A label set beside the labels in the records.", after=extra()),
     Case("set-alone", "Images without labels, and a label set of mixed views.", PLAIN, after=extra(plan=MIXED)),
@@ -193,6 +203,34 @@ INVALID = [
         LABELLED,
         state=set_to("labels.views", {"kind": "mix", "count": 9}),
         problems=(("LADD-013", at(MANIFEST)),),
+    ),
+    Case(
+        "boxes-without-golden",
+        "Views that can be cut, and none of them golden.",
+        replace(LABELLED, kind=Boxes(count=3)),
+        state=set_to("labels.golden", []),
+        problems=(("LADD-013", at(MANIFEST)),),
+    ),
+    Case(
+        "opaque-golden",
+        "A golden view of those that cannot be cut.",
+        HIDDEN,
+        state=set_to("labels.golden", [GOLDEN]),
+        problems=(("LADD-013", at(MANIFEST)),),
+    ),
+    Case(
+        "opaque-without-reason",
+        "Views that cannot be cut, and not why.",
+        HIDDEN,
+        state=set_to("labels.views.reason", ""),
+        problems=(("LADD-010", at(MANIFEST)),),
+    ),
+    Case(
+        "boxes-of-another-size",
+        "A size that the views are not of.",
+        replace(LABELLED, kind=Boxes(count=3, size=5)),
+        state=set_to("labels.views.size", 6),
+        problems=(("LADD-042", at(SHARD, 0)), ("LADD-042", at(SHARD, 3))),
     ),
     Case(
         "mix-partners-turned",

@@ -10,10 +10,10 @@ import numpy as np
 
 from ladd_data.encodings.coding import decode_probs, encode_labels
 from ladd_data.files import canonical_json, write_atomically
-from ladd_data.manifest import Coding, Mix
+from ladd_data.manifest import Boxes, Coding, Mix, Resample
 from ladd_data.types import F32, U8, Columns
-from ladd_data.views.geometry import boxes, crop_side, grid, offsets
-from ladd_data.views.reference import box_of, mix_of, mix_reference, reference_view
+from ladd_data.views.geometry import Box, boxes, crop_side, grid, offsets
+from ladd_data.views.reference import RecordBox, box_of, mix_of, mix_reference, reference_view
 
 HERE = Path(__file__).parent
 VIEW_CASES = [(5, "5/8", size) for size in (32, 64, 96, 128, 224, 256)]
@@ -109,6 +109,22 @@ def mixed_view_vectors() -> list[dict[str, object]]:
     return vectors
 
 
+def resized_view_vectors() -> list[dict[str, object]]:
+    """Return, for each case, a crop of the test picture, the side of its view, and that view's SHA-256."""
+    vectors: list[dict[str, object]] = []
+    crops = [(0, 0, 50, 50), (3, 1, 47, 9), (7, 2, 11, 48), (20, 30, 5, 3), (1, 1, 30, 21)]
+    ways: tuple[Resample, ...] = ("bilinear", "pillow-bilinear", "pillow-bicubic", "pillow13-bicubic")
+    for resample in ways:
+        for size in (7, 24, 50):
+            spec = Boxes(count=len(crops), size=size, resample=resample)
+            for view, crop in enumerate(crops):
+                cut = reference_view(spec, golden_image(50), view, RecordBox(Box(*crop), False))
+                digest = hashlib.sha256(cut.astype("<f4").tobytes()).hexdigest()
+                about = {"views": spec.model_dump(mode="json"), "view": view, "box": list(crop)}
+                vectors.append({**about, "first_values": [float(v) for v in cut[0, 0, :4]], "sha256": digest})
+    return vectors
+
+
 def mix_columns(size: int) -> Columns:
     """Return view columns of two records with three views: pasted, blended, and neither."""
     half, third = size // 2, size // 3
@@ -128,6 +144,7 @@ def main() -> None:
     write_atomically(HERE / "views.json", canonical_json(view_vectors()))
     write_atomically(HERE / "labels.json", canonical_json(label_vectors()))
     write_atomically(HERE / "mixed_views.json", canonical_json(mixed_view_vectors()))
+    write_atomically(HERE / "resized_views.json", canonical_json(resized_view_vectors()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from ladd_data.deploy.losses.gift import GIFT
 from ladd_data.deploy.losses.regression import MSE
 from ladd_data.deploy.losses.soft import KL, TemperedCE, TopKKL
 from ladd_data.errors import UsageError
-from ladd_data.manifest import Coding, Full, Manifest
+from ladd_data.manifest import Coding, Full, Manifest, Opaque
 
 
 def check_view_labels(manifest: Manifest, loss: SoftLoss | None) -> None:
@@ -20,6 +20,11 @@ def check_view_labels(manifest: Manifest, loss: SoftLoss | None) -> None:
         raise UsageError(
             "this loss is over views, and this dataset has no dense labels, so no views are defined. "
             'Run "ladd label" first.'
+        )
+    if isinstance(manifest.labels.views, Opaque):
+        raise UsageError(
+            "this loss is over views, and those that these labels are of cannot be cut again: "
+            f"{manifest.labels.views.reason}. Train with other labels, or with --loss hard-ce."
         )
     if loss is None:
         return

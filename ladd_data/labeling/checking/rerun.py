@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ladd_data.labeling.checking.compare import Decoded, mean_over_views, total_variation
 from ladd_data.labeling.pipeline import Chunk, Computing, LabelPipeline, Member
-from ladd_data.manifest import Boxes, ByRecord, Grid, ViewSpec
+from ladd_data.manifest import Boxes, ByRecord, Grid, Resample, ViewSpec
 from ladd_data.shards.layout import Records
 from ladd_data.types import F32, I64, U8
 from ladd_data.views.geometry import boxes
@@ -22,14 +21,15 @@ class Probe:
     """A few records: pixels, where their views lie, and what is stored of these.
 
     pixels: uint8 [records, channels, height, width]; box: int64 [records, views, 4], y, x, height, width;
-    flip: bool [records, views]; resample: how crops are resized.
+    flip: bool [records, views]; resample, size: how crops are resized, as in `Boxes`.
     """
 
     pixels: U8
     box: I64
     flip: NDArray[np.bool_]
     stored: Decoded
-    resample: Literal["bilinear", "pillow-bilinear"] = "bilinear"
+    resample: Resample = "bilinear"
+    size: int | None = None
 
     @classmethod
     def of(cls, chunk: Chunk, views: ViewSpec, stored: Decoded) -> Probe:
@@ -41,12 +41,14 @@ class Probe:
         box = box.astype(np.int64)
         flip = chunk.boxes.get("view_flip", np.zeros(box.shape[:2], np.bool_))
         resample = views.resample if isinstance(views, ByRecord) else "bilinear"
-        return cls(chunk.pixels, box, flip, stored, resample)
+        own = views.size if isinstance(views, Boxes) else None
+        return cls(chunk.pixels, box, flip, stored, resample, own)
 
     def pick(self, rows: slice, views: list[int]) -> Probe:
         """Return some views of some records."""
         stored = self.stored.pick(rows, views)
-        return Probe(self.pixels[rows], self.box[rows][:, views], self.flip[rows][:, views], stored, self.resample)
+        box, flip = self.box[rows][:, views], self.flip[rows][:, views]
+        return replace(self, pixels=self.pixels[rows], box=box, flip=flip, stored=stored)
 
     def distance(self, probs: F32) -> float:
         """Return the mean total variation between probabilities [records, views, classes] and what is stored."""
@@ -62,7 +64,8 @@ def place_views(views: ViewSpec, size: Sequence[int]) -> I64:
 
 def run_probe(probe: Probe, members: list[Member], computing: Computing) -> F32:
     """Return the logits of a probe's views, float32 [labelers, records, views, classes]."""
-    views = Boxes(count=probe.box.shape[1], flip=bool(probe.flip.any()), resample=probe.resample)
+    flip = bool(probe.flip.any())
+    views = Boxes(count=probe.box.shape[1], flip=flip, resample=probe.resample, size=probe.size)
     nothing = Records([], np.zeros(0, np.int64), [], {})
     given = {"view_box": probe.box} | ({"view_flip": probe.flip} if views.flip else {})
     count = len(probe.pixels)
