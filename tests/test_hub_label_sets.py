@@ -12,12 +12,14 @@ from projectors import make_backbone, make_projector
 
 import ladd_data as ladd
 from ladd_data.encodings.profiles import ENCODINGS
+from ladd_data.export import export_dataset
 from ladd_data.label_writer import remove_set
 from ladd_data.labeling.add import add_labels
 from ladd_data.labeling.label import LabelPlan
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.manifest import Boxes, Full
 from ladd_data.shards.folder import read_metadata
+from ladd_data.shards.projectors import list_projectors
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # huggingface_hub's own
 
@@ -54,6 +56,8 @@ def test_a_projector_is_pushed_pulled_and_downloaded_alone(
     pytest.importorskip("timm")
     make_projector(with_sets, make_backbone(tmp_path / "backbone.safetensors"), labeler, keep=True)
     ladd.push(with_sets, repo)
+    export_dataset(ladd.load(repo), "arrow", tmp_path / "arrow")
+    assert list_projectors(tmp_path / "arrow") == []  # its statement alone was downloaded so far
     hub.log()
 
     data = ladd.load_online(repo, "hello")

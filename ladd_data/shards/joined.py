@@ -31,7 +31,7 @@ from ladd_data.shards.label_sets import (
 )
 from ladd_data.shards.layout import Layout, Records, label_columns, layout_of, pick
 from ladd_data.shards.plan import ShardPlan
-from ladd_data.shards.projectors import list_projectors, open_projector
+from ladd_data.shards.projectors import list_projectors, list_whole_projectors, open_projector
 
 _AGAIN = "Label these images: ladd label DIR --as NAME; or get the images that the set was made for."
 
@@ -134,8 +134,8 @@ def check_label_sets(folder: Folder, names: Sequence[str] | None = None) -> None
     for name in list_whole_sets(plain.path) if names is None else names:
         if problems := open_label_set(plain, name).labels.check(verify=True):
             raise DatasetError(problems)
-    for name in list_projectors(folder.path):
-        if problems := open_projector(folder, name).check():
+    for name in list_whole_projectors(plain.path) if names is None else ():
+        if problems := open_projector(plain, name).check():
             raise DatasetError(problems)
 
 
