@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ladd_data.pictures import Pictures as Pictures
     from ladd_data.pictures import open_pictures as open_pictures
     from ladd_data.presets import imagenet_indices as imagenet_indices
+    from ladd_data.projector.online import load_online as load_online
     from ladd_data.recipe import Recipe as Recipe
     from ladd_data.recipes import RECIPES as RECIPES
     from ladd_data.types import Batch as Batch
@@ -98,6 +99,7 @@ _HOMES = {
     "imagenet_indices": "presets",
     "load": "dataset",
     "load_labeler": "labeling.labeler",
+    "load_online": "projector.online",
     "open_pictures": "pictures",
     "pull": "hub",
     "push": "hub",

@@ -38,6 +38,7 @@ from ladd_data.shards.label_sets import (
 from ladd_data.shards.layout import Records, label_columns
 from ladd_data.shards.parquet import ParquetFiles
 from ladd_data.shards.plan import ShardPlan, plan_shards
+from ladd_data.shards.projectors import list_projectors, list_whole_projectors
 from ladd_data.shards.tables import leaf_paths, to_array
 from ladd_data.types import TYPE_BYTES, Columns, ColumnTypes
 
@@ -243,7 +244,7 @@ def remove_set(source: Folder, name: str) -> None:
     Raises:
         UsageError: there is no such set.
     """
-    if name not in list_sets(source.path):
+    if name not in [*list_sets(source.path), *list_projectors(source.path)]:
         raise UsageError(f'{source.path}: no label set "{name}". "ladd labels DIR" lists those there are.')
     offer_sets(source, without=name)
     home = source.path / LABELS_FOLDER
@@ -265,7 +266,7 @@ def copy_label_sets(source: Folder, target: Path, *, but: str | None = None) -> 
         target: the folder.
         but: a set that stays behind, too.
     """
-    for name in list_whole_sets(source.path):
+    for name in [*list_whole_sets(source.path), *list_whole_projectors(source.path)]:
         if name != but:
             place = target / LABELS_FOLDER / name
             place.mkdir(parents=True)

@@ -21,6 +21,7 @@ from ladd_data.manifest import MANIFEST_PATH, RUN_PATH
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 from ladd_data.shards.images import decode_image
 from ladd_data.shards.joined import JoinedFolder
+from ladd_data.shards.projectors import ProjectorFiles, list_projectors, open_projector
 from ladd_data.types import TYPE_BYTES
 
 ZIP_SAMPLE_BYTES = 64 * 2**20
@@ -45,12 +46,25 @@ class Counted:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectorBytes:
+    """Bytes of a projector, the label set `name`: its files in the folder, and public files that it needs beside."""
+
+    name: str
+    stored: int
+    public: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"name": self.name, "stored": self.stored, "with_public_files": self.stored + self.public}
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """What a dataset costs.
 
     hard_labels, views, metadata: bytes of the hard labels (stored), of the views' description (a grid
     needs none per record) and of README.md with its picture, croissant.json,
-    meta/ and the shards' footers.
+    meta/ and the shards' footers. projectors: the label sets that are networks.
     zipped_records: how many records the zip column was measured on; its figures are scaled to all.
     """
 
@@ -65,6 +79,7 @@ class Ledger:
     files: int
     labeling_flops: int | None
     training_flops: int | None
+    projectors: tuple[ProjectorBytes, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain JSON values."""
@@ -82,6 +97,7 @@ class Ledger:
             "files": self.files,
             "labeling_flops": self.labeling_flops,
             "labeler_training_flops": self.training_flops,
+            "projectors": [projector.as_dict() for projector in self.projectors],
         }
 
 
@@ -116,7 +132,13 @@ def count_ledger(folder: Folder, zip_bytes: int = ZIP_SAMPLE_BYTES) -> Ledger:
         files=files,
         labeling_flops=sum(labeler.labeling_flops for labeler in labelers) if labelers else None,
         training_flops=sum(training) if training else None,
+        projectors=tuple(count_projector(open_projector(folder, name)) for name in list_projectors(folder.path)),
     )
+
+
+def count_projector(files: ProjectorFiles) -> ProjectorBytes:
+    """Return the bytes of a projector, from its statement."""
+    return ProjectorBytes(files.name, files.bytes, files.statement.public_bytes)
 
 
 def count_raw(folder: Folder) -> Counted:

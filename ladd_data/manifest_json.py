@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.files import LimitError, canonical_json, parse_json_strictly
 from ladd_data.manifest import MANIFEST_PATH, MAX_DENSE_VALUES, MAX_PIXELS, SPEC_VERSION, LabelSet, Manifest
+from ladd_data.manifest_projector import ProjectorSet
 
-_Document = TypeVar("_Document", Manifest, LabelSet)
+_Document = TypeVar("_Document", Manifest, LabelSet, ProjectorSet)
 
 KNOWN_REQUIREMENTS: frozenset[str] = frozenset()
 """Entries of `requires` that this reader fulfils; an unknown one is a refusal."""
@@ -49,6 +50,20 @@ def parse_label_set(data: bytes, where: str) -> LabelSet:
         DatasetError: every breach found (LADD-010 to LADD-012), each with its path in the document.
     """
     return _parse(LabelSet, data, where)
+
+
+def dump_projector_set(statement: ProjectorSet) -> bytes:
+    """Serialise what a projector says of itself to the bytes of its projector.json."""
+    return canonical_json(statement.model_dump(mode="json"))
+
+
+def parse_projector_set(data: bytes, where: str) -> ProjectorSet:
+    """Turn the bytes of a projector.json into what a projector says of itself.
+
+    Raises:
+        DatasetError: every breach found (LADD-010 to LADD-013), each with its path in the document.
+    """
+    return _parse(ProjectorSet, data, where)
 
 
 def join_label_set(manifest: Manifest, statement: LabelSet, where: str) -> Manifest:
@@ -124,7 +139,7 @@ def _check_version(document: Any, where: str) -> bool:
     return minor > known_minor
 
 
-def _drop_unknown_keys(kind: type[Manifest] | type[LabelSet], document: Any) -> None:
+def _drop_unknown_keys(kind: type[Manifest] | type[LabelSet] | type[ProjectorSet], document: Any) -> None:
     """Take out the keys that only a newer reader knows."""
     try:
         kind.model_validate_json(canonical_json(document))

@@ -30,7 +30,7 @@ from ladd_data.shards.limits import check_footer
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _URL = re.compile(r"hf:/{1,2}datasets/([^/@]+/[^/@]+)(?:@(.+))?")
-_PARTS = ["README.md", "meta/*", "data/*", "labels/*/labels.json"]
+_PARTS = ["README.md", "meta/*", "data/*", "labels/*/labels.json", "labels/*/projector.json"]
 _STALE = (
     "Someone has pushed these records with other tools, so meta/ is stale: its checksums, digests, counts, views and "
     "certificate are of another version. What still holds: each column's name says what its numbers are, and class "

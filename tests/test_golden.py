@@ -11,13 +11,27 @@ from pathlib import Path
 import pytest
 
 from ladd_data.files import canonical_json
-from ladd_data.schema import LABELS_SCHEMA_NAME, SCHEMA_NAME, labels_schema, manifest_schema
+from ladd_data.schema import (
+    LABELS_SCHEMA_NAME,
+    PROJECTOR_SCHEMA_NAME,
+    SCHEMA_NAME,
+    labels_schema,
+    manifest_schema,
+    projector_schema,
+)
 
 ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "spec"
 
 
-@pytest.mark.parametrize(("name", "schema"), [(SCHEMA_NAME, manifest_schema), (LABELS_SCHEMA_NAME, labels_schema)])
+@pytest.mark.parametrize(
+    ("name", "schema"),
+    [
+        (SCHEMA_NAME, manifest_schema),
+        (LABELS_SCHEMA_NAME, labels_schema),
+        (PROJECTOR_SCHEMA_NAME, projector_schema),
+    ],
+)
 def test_the_committed_schema_is_the_generated_one(name: str, schema: Callable[[], object]) -> None:
     committed = (SPEC / name).read_bytes()
 
@@ -49,4 +63,6 @@ def test_every_manifest_field_is_in_the_specs_table() -> None:
 
     assert set(manifest_schema()["properties"]) <= named
     table = text[text.index("## 11. Label sets") : text.index("## 12.")]
-    assert set(labels_schema()["properties"]) <= set(re.findall(r"`([a-z_]+)`", table))
+    stored, made = table.split("### 11.1 Projectors")
+    assert set(labels_schema()["properties"]) <= set(re.findall(r"`([a-z_]+)`", stored))
+    assert set(projector_schema()["properties"]) <= set(re.findall(r"`([a-z_]+)`", made))

@@ -24,6 +24,7 @@ FLOORS = [
     {"files", "recipe", "processes", "joined_files"},
     {"manifest_labels", "png", "jpeg", "team"},
     {"manifest", "picture_heads"},
+    {"manifest_projector"},
     {"manifest_json"},
     {"schema", "presets", "recipes", "pixels", "encodings", "views", "source_files"},
     {"digests", "shards", "models"},
@@ -36,7 +37,7 @@ FLOORS = [
     {"converter"},
     {"convert", "labeling", "reencode", "export", "deploy", "report", "hub"},
     {"convert_run"},
-    {"testing", "evaluation"},
+    {"testing", "evaluation", "projector"},
     {"rates"},
     {"cli"},
     {"__init__", "__main__"},
@@ -134,7 +135,7 @@ FRONT_DOOR = """
     Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset DatasetError Description Distilled
     EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Pictures Preset Problem RECIPES
     Recipe Record SPEC_VERSION SoftValues UsageError ViewLabels __version__ boxes check_labels collate evaluate grid
-    imagenet_indices load load_labeler losses open_pictures pull push store_labels stream validate
+    imagenet_indices load load_labeler load_online losses open_pictures pull push store_labels stream validate
 """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_client import Hub, content
+from projectors import make_backbone, make_projector
 
 import ladd_data as ladd
 from ladd_data.encodings.profiles import ENCODINGS
@@ -45,6 +46,24 @@ def test_a_push_carries_label_sets_and_a_pull_brings_them_back(
 
     assert content(tmp_path / "back") == content(with_sets)
     assert ladd.validate(tmp_path / "back").problems == ()
+
+
+def test_a_projector_is_pushed_pulled_and_downloaded_alone(
+    hub: Hub, repo: str, with_sets: Path, labeler: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    make_projector(with_sets, make_backbone(tmp_path / "backbone.safetensors"), labeler, keep=True)
+    ladd.push(with_sets, repo)
+    hub.log()
+
+    data = ladd.load_online(repo, "hello")
+
+    assert next(iter(data.loader(6))).dense is not None
+    fetched = [path.name for path in (data.folder.path / "labels").glob("*/*")]
+    assert "few" not in fetched and fetched.count("train-00000-of-00001.parquet") == 0
+    assert fetched.count("projector.safetensors") == fetched.count("backbone.safetensors") == 1
+    ladd.pull(repo, tmp_path / "back")
+    assert content(tmp_path / "back") == content(with_sets)
 
 
 def test_a_second_push_sends_the_new_set_alone(

@@ -24,6 +24,7 @@ from ladd_data.cli.rates import rates
 from ladd_data.cli.reencode import reencode
 from ladd_data.cli.train import train
 from ladd_data.cli.train_labeler import train_labeler
+from ladd_data.cli.train_projector import train_projector
 from ladd_data.cli.validate import validate
 from ladd_data.cli.view import view
 from ladd_data.errors import LaddError
@@ -38,7 +39,8 @@ app = typer.Typer(
 )
 
 for command in (
-    *(convert, train_labeler, label, labels, check_labels, reencode, rates, export, info, validate, view),
+    *(convert, train_labeler, label, train_projector, labels, check_labels, reencode, rates),
+    *(export, info, validate, view),
     *(push, pull, train, evaluate, demo),
 ):
     app.command(command.__name__.replace("_", "-"))(command)

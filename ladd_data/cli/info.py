@@ -29,6 +29,7 @@ def info(
     from ladd_data.remote import fetch_metadata, find_repo
     from ladd_data.shards.joined import read_joined
     from ladd_data.shards.label_sets import list_sets
+    from ladd_data.shards.projectors import list_projectors
 
     if named := find_repo(directory):
         _print_remote(directory, fetch_metadata(*named), json)
@@ -36,7 +37,7 @@ def info(
     folder = read_joined(Path(directory), labels)
     if problems := folder.check(verify=False):
         raise DatasetError(problems)
-    others = [name for name in list_sets(Path(directory)) if name != labels]
+    others = [name for name in list_sets(Path(directory)) if name != labels] + list_projectors(Path(directory))
     ledger = count_ledger(folder)
     if json:
         document = {"manifest": folder.manifest.model_dump(mode="json"), "ledger": ledger.as_dict()}
@@ -121,3 +122,8 @@ def _print_ledger(ledger: Ledger, manifest: Manifest) -> None:
         typer.echo(f"labeling {ledger.labeling_flops / 1e15:.3g} PFLOPs", nl=ledger.training_flops is None)
         if ledger.training_flops is not None:
             typer.echo(f", training the labeler {ledger.training_flops / 1e15:.3g} PFLOPs")
+    for projector in ledger.projectors:
+        typer.echo(
+            f"projector {projector.name}: {projector.stored:,} bytes; "
+            f"{projector.stored + projector.public:,} with the public files that it needs"
+        )

@@ -79,6 +79,9 @@ def train(
     device: Device = "auto",
     show: Annotated[bool, typer.Option("--print", help="Print the recipe as JSON and stop.")] = False,
     labels: LabelSetName = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="Of a projector's backbone; else from the label set, or the Hub.")
+    ] = None,
     json: AsJson = False,
     list_recipes: Annotated[
         bool, typer.Option("--list-recipes", callback=_list_recipes, is_eager=True, help="List recipes and stop.")
@@ -104,7 +107,8 @@ def train(
         channels_last=channels_last,
         compiled=compiled,
     )
-    job = _Job(directory, labels, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
+    chosen = labels, backbone_weights
+    job = _Job(directory, *chosen, val, model, width, recipe, changes, seeds, options, out, overwrite, device, json)
     job.run()
 
 
@@ -114,6 +118,7 @@ class _Job:
 
     directory: str
     labels: str | None
+    backbone: Path | None
     val: str
     model: str
     width: int | None
@@ -133,7 +138,7 @@ class _Job:
         from ladd_data.team import join_ranks
 
         with join_ranks() as ranks, one_voice(ranks), progress_bar("training") as bar:
-            dataset, images = open_both(self.directory, self.val, self.labels)
+            dataset, images = open_both(self.directory, self.val, self.labels, self.backbone)
             share = -(-self.seeds // ranks.count)
             begun: set[int] = set()
 
@@ -157,15 +162,33 @@ class _Job:
             _print(results, self.json)
 
 
-def open_both(directory: str, val: str, labels: str | None = None) -> tuple[Dataset, ImageSet]:
-    """Open a dataset and the real images that its students are tested on, numbered as its classes are."""
-    from ladd_data.dataset import load
+def open_both(
+    directory: str, val: str, labels: str | None = None, backbone: Path | None = None
+) -> tuple[Dataset, ImageSet]:
+    """Open a dataset and the real images that its students are tested on, numbered as its classes are.
+
+    Where `labels` is a projector, its network is built and labels what the students are shown.
+    """
     from ladd_data.sources import load_images, match_classes
 
-    dataset = load(directory, labels=labels)
+    dataset = _open(directory, labels, backbone)
     images = dataset.manifest.images
     _require_square(dataset)
     return dataset, match_classes(load_images(val, images.height, images.channels), dataset.manifest.classes)
+
+
+def _open(directory: str, labels: str | None, backbone: Path | None) -> Dataset:
+    from ladd_data.dataset import load
+    from ladd_data.remote import find_folder
+    from ladd_data.shards.projectors import list_projectors
+
+    if labels is not None and labels in list_projectors(find_folder(directory, None, labels)[0]):
+        from ladd_data.projector.online import load_online
+
+        return load_online(directory, labels, backbone=backbone)
+    if backbone is not None:
+        raise UsageError("--backbone-weights goes with --labels NAME of a projector.")
+    return load(directory, labels=labels)
 
 
 def choose_recipe(dataset: Dataset, name: str | None, changes: list[str]) -> Recipe:

@@ -35,6 +35,7 @@ from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.schedule import Schedule, Slots
 from ladd_data.manifest import MANIFEST_PATH, Manifest
+from ladd_data.shards.bare import BareFolder
 from ladd_data.shards.folder import Folder, open_folder
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import Records, pick
@@ -203,9 +204,13 @@ def _make(partial: Path, source: Source, folder: Folder) -> None:
                 states.setdefault(name, xxhash.xxh3_128()).update(flat.data)
                 hashes.setdefault(name, []).extend(map(hash_row, flat))
                 sizes[name] = sizes.get(name, 0) + values.nbytes
-        if (found := writer.digests().dataset) != manifest.digest:
+        digests = writer.digests()
+        pair = digests.dataset, manifest.digest
+        if isinstance(folder, BareFolder):  # the dataset's digest is over its dense labels, too
+            pair = digests.images, manifest.images.digest
+        if pair[0] != pair[1]:
             fix = 'Run "ladd validate" on it.'
-            raise DatasetError([Problem("LADD-026", MANIFEST_PATH, f"digest {found}", manifest.digest, fix)])
+            raise DatasetError([Problem("LADD-026", MANIFEST_PATH, f"digest {pair[0]}", pair[1], fix)])
         writer.seal(manifest, content)
     rows = [name for name, size in sizes.items() if size > _JOINED_BYTES]
     checks = {"format": 1, "rows": rows, "columns": {name: state.hexdigest() for name, state in states.items()}}

@@ -20,7 +20,7 @@ from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.loaders.schedule import Schedule
 from ladd_data.loaders.streaming import open_stream
 from ladd_data.shards.folder import Folder
-from ladd_data.shards.joined import set_of
+from ladd_data.shards.joined import RelabelledFolder, set_of
 from ladd_data.shards.layout import pick
 from ladd_data.types import I64, U8, Columns
 
@@ -68,13 +68,17 @@ def open_loader(dataset: Opened, folder: Folder, schedule: Schedule, make: Batch
     if placement.name == "cached":
         return CachedLoader(open_cached(dataset, folder), make, schedule, digest, placement)
     if placement.name == "streaming":
-        if (name := set_of(folder)) is not None:
+        if isinstance(folder, RelabelledFolder):
             raise UsageError(
-                f'label set "{name}": a stream reads records with the labels that stand in them. '
+                f"{_say_set(folder)}: a stream reads records with the labels that stand in them. "
                 'Take another placement: "resident", "pinned" or "cached".'
             )
         return open_stream(LocalSource(folder.path), folder, schedule, make, placement.reason)
     return _open_whole(dataset.arrays, schedule, make, digest, placement)
+
+
+def _say_set(folder: Folder) -> str:
+    return "labels made on the fly" if (name := set_of(folder)) is None else f'label set "{name}"'
 
 
 def _open_whole(whole: Whole, schedule: Schedule, make: BatchMaker, digest: str, placement: Placement) -> Loader:

@@ -14,7 +14,7 @@ from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.remote import LocalSource
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.images import PixelImages
-from ladd_data.shards.joined import JoinedFolder
+from ladd_data.shards.joined import RelabelledFolder
 from ladd_data.shards.layout import Records
 from ladd_data.types import U8
 
@@ -34,7 +34,7 @@ def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records
         DatasetError: a shard is damaged, or an image cannot be decoded; names the record.
         SourceError: a shard cannot be read.
     """
-    if isinstance(folder, JoinedFolder):
+    if isinstance(folder, RelabelledFolder):
         for first, records, pixels in unpack(folder.plain, out):
             yield first, folder.with_labels(first, records), pixels
         return

@@ -101,6 +101,11 @@ def write_ledger(ledger: Ledger) -> Markup:
         work.append(f"Labeling took {flops(ledger.labeling_flops)}")
         training = f", training the labeler {flops(ledger.training_flops)}" if ledger.training_flops else ""
         work[-1] += training + "."
+    work += [
+        f"The label set {projector.name} is a projector, a network that makes labels when they are read: "
+        f"{size_of(projector.stored)}, {size_of(projector.stored + projector.public)} with its public files."
+        for projector in ledger.projectors
+    ]
     return element(
         "section",
         element("h2", "What it costs", id="ledger"),

@@ -5,7 +5,8 @@ To every reader it is a folder like any other: the same images in the same order
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,21 +31,32 @@ from ladd_data.shards.label_sets import (
 )
 from ladd_data.shards.layout import Layout, Records, label_columns, layout_of, pick
 from ladd_data.shards.plan import ShardPlan
+from ladd_data.shards.projectors import list_projectors, list_whole_projectors, open_projector
 
 _AGAIN = "Label these images: ladd label DIR --as NAME; or get the images that the set was made for."
 
 
 @dataclass(frozen=True, slots=True)
-class JoinedFolder(Folder):
-    """A dataset folder joined with a label set; `plain` is the folder without it."""
+class RelabelledFolder(Folder):
+    """A dataset folder with other dense labels than those in its records, or none; `plain` is the folder itself."""
 
     plain: Folder
-    labels: LabelFiles
 
     @property
     def container(self) -> Container:
-        """What reads the shards, with the labels of the set."""
-        return _JoinedContainer(self)
+        """What reads the shards, with the other labels."""
+        return _RelabelledContainer(self)
+
+    @abstractmethod
+    def with_labels(self, first: int, records: Records) -> Records:
+        """Return records, the first of which is number `first`, with the other labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedFolder(RelabelledFolder):
+    """A dataset folder joined with a label set; `plain` is the folder without it."""
+
+    labels: LabelFiles
 
     def metadata(self) -> bytes:
         """Return the bytes that tell these files from others."""
@@ -108,19 +120,22 @@ def read_joined(path: Path, labels: str | None) -> Folder:
     return folder if labels in (None, "default") else open_label_set(folder, str(labels))
 
 
-def check_label_sets(folder: Folder, names: Sequence[str] | None = None) -> None:
-    """Compare label sets with their checksums and with the images.
+def check_label_sets(folder: Folder, *, complete: bool = False) -> None:
+    """Compare label sets and projectors with their checksums and with the images.
 
     Args:
         folder: the dataset, joined with one of them or not.
-        names: of the sets; all that are there as a whole where left out.
+        complete: whether all have to be there; else those that were not downloaded are passed over.
 
     Raises:
-        DatasetError: a set is not whole, or of other images.
+        DatasetError: one is not whole, or of other images.
     """
     plain = folder.plain if isinstance(folder, JoinedFolder) else folder
-    for name in list_whole_sets(plain.path) if names is None else names:
+    for name in (list_sets if complete else list_whole_sets)(plain.path):
         if problems := open_label_set(plain, name).labels.check(verify=True):
+            raise DatasetError(problems)
+    for name in (list_projectors if complete else list_whole_projectors)(plain.path):
+        if problems := open_projector(plain, name).check():
             raise DatasetError(problems)
 
 
@@ -141,6 +156,11 @@ def open_label_set(folder: Folder, name: str) -> JoinedFolder:
         DatasetError: its metadata is missing or malformed, or it is of other images or classes.
     """
     known = list_sets(folder.path)
+    if name in list_projectors(folder.path):
+        raise UsageError(
+            f'{folder.path}: label set "{name}" is a projector, a network that makes labels when they are read. '
+            f'To build and run it, ask for it: ladd_data.load_online("{folder.path}", "{name}").'
+        )
     if name not in known:
         sets = nearest(name, known) if known else 'It has none: "ladd label DIR --as NAME" adds one.'
         raise UsageError(f'{folder.path}: no label set "{name}". {sets}')
@@ -176,10 +196,10 @@ def join(folder: Folder, files: LabelFiles, manifest: Manifest) -> JoinedFolder:
     return JoinedFolder(*parts, plain=folder, labels=files)
 
 
-class _JoinedContainer:
-    """The container of a joined folder: images from the dataset's own, labels from the set."""
+class _RelabelledContainer:
+    """The container of a relabelled folder: images from the dataset's own, labels from elsewhere."""
 
-    def __init__(self, folder: JoinedFolder) -> None:
+    def __init__(self, folder: RelabelledFolder) -> None:
         self._folder, self._base = folder, folder.plain.container
         self.SUFFIX, self.HOLDS_PIXELS = self._base.SUFFIX, self._base.HOLDS_PIXELS
 

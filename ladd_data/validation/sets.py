@@ -10,9 +10,11 @@ from ladd_data.card.sets import config_of
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.files import MAX_JSON_BYTES, read_limited
 from ladd_data.manifest import MANIFEST_PATH
+from ladd_data.manifest_projector import STATEMENT as PROJECTOR
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.joined import JoinedFolder, open_label_set
 from ladd_data.shards.label_sets import LABELS_FOLDER, STATEMENT, check_kinds, is_set_name, list_sets
+from ladd_data.shards.projectors import list_projectors, open_projector
 from ladd_data.types import Level
 from ladd_data.validation.records import Place, RecordCheck
 from ladd_data.validation.report import AGAIN, Findings
@@ -32,7 +34,10 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
         sound: whether the dataset's own shards are; what a set's values are is compared with them.
     """
     findings.add(*check_kinds(folder.path), *_check_listing(folder), *_check_configs(folder))
-    for name in [name for name in list_sets(folder.path) if not (folder.path / LABELS_FOLDER / name).is_symlink()]:
+    projectors = list_projectors(folder.path)
+    for name in [name for name in list_sets(folder.path) if name not in projectors]:
+        if (folder.path / LABELS_FOLDER / name).is_symlink():
+            continue
         try:
             joined = open_label_set(folder, name)
         except DatasetError as error:
@@ -46,6 +51,19 @@ def check_sets(folder: Folder, level: Level, findings: Findings, *, sound: bool)
                 _SetCheck(joined, findings).run(joined.shards, whole=True)
             except DatasetError as error:
                 findings.add(*error.problems)
+    for name in projectors:
+        findings.add(*_check_projector(folder, name, level))
+
+
+def _check_projector(folder: Folder, name: str, level: Level) -> list[Problem]:
+    """Return what is wrong with a projector, whose network is not built for that."""
+    if (folder.path / LABELS_FOLDER / name).is_symlink():
+        return []  # said already
+    try:
+        files = open_projector(folder, name)
+        return files.check(values=level == "full") if level != "metadata" else []
+    except DatasetError as error:
+        return list(error.problems)
 
 
 class _SetCheck(RecordCheck):
@@ -90,7 +108,7 @@ def _check_listing(folder: Folder) -> Iterator[Problem]:
         if not is_set_name(item.name) or not item.is_dir():
             found, expected = f"{item.name!r}", "folders of label sets, by their names"
             yield Problem("LADD-090", where, found, expected, "Remove it.")
-        elif not (item / STATEMENT).is_file():
+        elif not (item / STATEMENT).is_file() and not (item / PROJECTOR).is_file():
             found, expected = f"a folder without {STATEMENT}", "a label set"
             yield Problem("LADD-090", where, found, expected, "Remove it, or download the label set again.")
 

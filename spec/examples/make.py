@@ -19,6 +19,7 @@ from invalid_versions import CASES as WRONG_VERSIONS
 from invalid_views import CASES as WRONG_VIEWS
 from jpeg_cases import INVALID as WRONG_JPEGS
 from label_set_cases import INVALID as WRONG_SETS
+from projector_cases import INVALID as WRONG_PROJECTORS
 from valid import CASES as VALID
 
 HERE = Path(__file__).parent
@@ -32,6 +33,7 @@ INVALID: list[Case] = [
     *WRONG_VERSIONS,
     *WRONG_JPEGS,
     *WRONG_SETS,
+    *WRONG_PROJECTORS,
 ]
 LIBRARIES = ("numpy", "pillow", "pyarrow", "pyyaml")
 """Whose versions show in the bytes: Parquet states its writer, and deflate and zstd may differ."""

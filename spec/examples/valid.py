@@ -12,6 +12,7 @@ from building import LABELLED, Document, Draft, Plan
 from cases import CARD, SHARD, SHARDS, Case, add_face, both, drop, plan_of, set_to, swap
 from jpeg_cases import VALID as JPEGS
 from label_set_cases import VALID as SETS
+from projector_cases import VALID as PROJECTORS
 
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.manifest import Boxes, Coding, Full
@@ -197,4 +198,5 @@ CASES: list[Case] = [
     Case("card-with-more", "A card with a field and a section added by hand.", after=more_card),
     *JPEGS,
     *SETS,
+    *PROJECTORS,
 ]
