@@ -55,7 +55,7 @@ def offer_sets(source: Folder, *, without: str | None = None) -> None:
     if any(header.get(key, _default(key)) != value for key, value in stated.items()):
         card = dump_header(header | stated) + text.split("---\n", 2)[2]
     alone = _WITH_DATASETS if source.edition == "parquet" else ""
-    nets = [one for name in list_projectors(source.path) if name != without and (one := _open_net(source, name))]
+    nets = [net for name in list_projectors(source.path) if name != without and (net := _open_net(source, name))]
     lines = [_ABOUT + alone + _WITH_OURS, "", *_table(sets)] if sets else []
     lines += [*([""] if sets else []), *_list_projectors(nets)] if nets else []
     card = put_section(card, make_section(SETS, lines)) if lines else take_section(card, SETS)
