@@ -38,7 +38,7 @@ from ladd_data.shards.label_sets import (
 from ladd_data.shards.layout import Records, label_columns
 from ladd_data.shards.parquet import ParquetFiles
 from ladd_data.shards.plan import ShardPlan, plan_shards
-from ladd_data.shards.projectors import list_projectors
+from ladd_data.shards.projectors import list_projectors, list_whole_projectors
 from ladd_data.shards.tables import leaf_paths, to_array
 from ladd_data.types import TYPE_BYTES, Columns, ColumnTypes
 
@@ -266,7 +266,7 @@ def copy_label_sets(source: Folder, target: Path, *, but: str | None = None) -> 
         target: the folder.
         but: a set that stays behind, too.
     """
-    for name in [*list_whole_sets(source.path), *list_projectors(source.path)]:
+    for name in [*list_whole_sets(source.path), *list_whole_projectors(source.path)]:
         if name != but:
             place = target / LABELS_FOLDER / name
             place.mkdir(parents=True)

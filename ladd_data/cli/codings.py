@@ -57,9 +57,11 @@ def say_left_behind(directory: str, used: str | None = None) -> None:
     """Say, on stderr, which label sets a copy lacks: those of the Hub that were not downloaded."""
     from ladd_data.remote import find_folder
     from ladd_data.shards.label_sets import list_sets, list_whole_sets
+    from ladd_data.shards.projectors import list_projectors, list_whole_projectors
 
     folder, on_hub = find_folder(directory, labels=used)
-    if left := sorted({*list_sets(folder)} - {*list_whole_sets(folder)}):
+    there = {*list_whole_sets(folder), *list_whole_projectors(folder)}
+    if left := sorted({*list_sets(folder), *list_projectors(folder)} - there):
         get = f'"ladd pull {directory} DIR" gets all.' if on_hub else "See ladd validate."
         typer.echo(f"label sets left out, as their labels are not here: {', '.join(left)}. {get}", err=True)
 

@@ -107,6 +107,11 @@ def list_projectors(path: Path) -> list[str]:
     return sorted(item.name for item in home.iterdir() if (item / STATEMENT).is_file() and is_set_name(item.name))
 
 
+def list_whole_projectors(path: Path) -> list[str]:
+    """Return those of which more than the statement is there: of a dataset of the Hub, those that were asked for."""
+    return [name for name in list_projectors(path) if (path / LABELS_FOLDER / name / WEIGHTS).exists()]
+
+
 def open_projector(folder: Folder, name: str) -> ProjectorFiles:
     """Read what a projector says of itself, and compare it with the dataset; its other files are not looked at.
 
