@@ -43,7 +43,8 @@ For a dataset of your own
 {call}
 ```
 
-makes the same table and plot; without `--val`, bytes and errors alone, in seconds.
+makes the same table and plot; without `--val`, bytes and errors alone, in seconds. `--rung projector-NAME` sets a
+[projector](projector.md) of the dataset beside them.
 
 **What was run.** {images} images of digits, one a class, {size} pixels a side, made by distribution matching (the
 program in examples/), with 25 views each and float32 labels of a ConvNetD3 that was trained on 1,400 real digits.

@@ -39,6 +39,7 @@ from ladd_data.remote import check_repo, explain_stale, fetch_statements, find_r
 from ladd_data.shards.folder import Folder, open_folder, read_metadata
 from ladd_data.shards.joined import check_label_sets
 from ladd_data.shards.label_sets import LABELS_FOLDER, list_sets
+from ladd_data.shards.projectors import list_projectors
 from ladd_data.validation import validate
 
 if TYPE_CHECKING:
@@ -155,7 +156,10 @@ def pull(
     left = [".*", "*/.*"]
     if labels is not None:
         stated = fetch_statements(name, revision).path
-        left += [f"{LABELS_FOLDER}/{other}/*" for other in _list_others(name, list_sets(stated), labels)]
+        left += [
+            f"{LABELS_FOLDER}/{other}/*"
+            for other in _list_others(name, [*list_sets(stated), *list_projectors(stated)], labels)
+        ]
         revision = stated.name  # the commit that was looked at
     with new_folder(Path(target), overwrite=overwrite) as partial:
         with hub_errors(name, revision, after=f"{target} was not changed."), quietly(unless_seen=True):
@@ -163,7 +167,7 @@ def pull(
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         try:
             folder = open_folder(partial)
-            check_label_sets(folder, list_sets(partial))
+            check_label_sets(folder, complete=True)
         except DatasetError as error:
             raise explain_stale(error, partial) from error
         except UsageError as error:

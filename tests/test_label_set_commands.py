@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_client import Hub, content
+from projectors import make_backbone, make_projector
 
 import ladd_data as ladd
 from ladd_data.card.header import read_card_header
@@ -310,3 +311,25 @@ def test_what_a_copy_of_a_repository_lacks_is_said(
 
     assert not stop.value.code and "crops, whole" in capsys.readouterr().err
     assert ladd.validate(tmp_path / "out").problems == ()
+
+
+def test_projectors_are_pulled_one_by_one_and_copied_where_they_are(
+    hub: Hub, repo: str, exact: Path, labeler: Path, tmp_path: Path, run: Ladd
+) -> None:
+    pytest.importorskip("timm")
+    make_projector(exact, make_backbone(tmp_path / "backbone.safetensors"), labeler)
+    run("push", exact, repo)
+
+    run("reencode", repo, "--encoding", "q8", "-o", tmp_path / "copied")
+    run("pull", repo, tmp_path / "without", "--labels", "whole")
+    run("pull", repo, tmp_path / "with", "--labels", "hello")
+    run("reencode", tmp_path / "with", "--encoding", "q8", "-o", tmp_path / "again")
+
+    assert "`hello`" in (exact / "README.md").read_text()
+    for name in ("copied", "without"):
+        assert not (tmp_path / name / "labels" / "hello").exists()
+        assert "`hello`" not in (tmp_path / name / "README.md").read_text()
+    for name in ("with", "again"):
+        assert list_sets(tmp_path / name) == [] and sets_of(tmp_path / name, "hello") == sets_of(exact, "hello")
+    for name in ("copied", "without", "with", "again"):
+        assert ladd.validate(tmp_path / name).problems == ()

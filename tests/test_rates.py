@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hub_client import content
 from making import label, make_distilled, make_labeler
+from projectors import make_backbone, make_projector
 from typer.testing import CliRunner
 
 import ladd_data as ladd
@@ -190,6 +192,32 @@ def test_a_ladder_cut_short_leaves_no_copy_behind(exact: Path, tmp_path: Path, m
     with pytest.raises(KeyboardInterrupt):
         measure_rates(ladd.load(exact), tmp_path / "out", read_rungs(["q8"], 3, 25))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_projector_is_a_rung_of_the_bytes_of_its_files(exact: Path, val: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    folder = Path(shutil.copytree(exact, tmp_path / "set"))
+    backbone = make_backbone(tmp_path / "backbone.safetensors")
+    make_projector(folder, backbone, exact.parent / "labeler.safetensors")
+    before = content(folder)
+    words = ["rates", folder, "-o", tmp_path / "out", "--val", val, *STUDENTS, "--seeds", 1, "--json"]
+    weights = ["--backbone-weights", backbone]
+
+    document = json.loads(call(*words, *weights, *rungs("float32", "projector-hello")))
+
+    row = document["rungs"][1]
+    assert row["name"] == "projector-hello" and len(row["accuracies"]) == 1
+    files = [path for path in (folder / "labels" / "hello").iterdir()]
+    assert row["stored_bytes"] == sum(path.stat().st_size for path in files)
+    stored = next(iter(ladd.load(folder).loader(6))).dense
+    made = next(iter(ladd.load_online(folder, "hello", backbone=backbone, views=ladd.grid(5, "5/8")).loader(6))).dense
+    assert stored is not None and made is not None
+    off = (stored.double() - made.double()).abs().sum(-1) / 2
+    assert row["certificate"]["mean_tv"] == pytest.approx(float(off.mean()), rel=1e-4)
+    assert row["certificate"]["max_tv"] == pytest.approx(float(off.max()), rel=1e-4)
+    assert content(folder) == before
+    assert "no projector" in call(*words, *rungs("projector-other"), code=2)
+    assert "goes with --rung projector-NAME" in call(*words, *weights, *rungs("q8"), code=2)
 
 
 def test_the_usual_ladder_fits_the_dataset() -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ladd_data.card.body import escape
 from ladd_data.card.header import CARD_PATH, DEFAULT, Config, dump_header, find_info, read_card_header
 from ladd_data.card.sections import make_section, put_section, take_section
 from ladd_data.card.words import say_coding, size_of
@@ -15,6 +16,7 @@ from ladd_data.shards.folder import Folder
 from ladd_data.shards.joined import JoinedFolder, open_label_set
 from ladd_data.shards.label_sets import LABELS_FOLDER, list_sets
 from ladd_data.shards.layout import list_features
+from ladd_data.shards.projectors import ProjectorFiles, list_projectors, open_projector
 from ladd_data.types import TYPE_BYTES
 from ladd_data.views.geometry import say_views
 
@@ -53,8 +55,10 @@ def offer_sets(source: Folder, *, without: str | None = None) -> None:
     if any(header.get(key, _default(key)) != value for key, value in stated.items()):
         card = dump_header(header | stated) + text.split("---\n", 2)[2]
     alone = _WITH_DATASETS if source.edition == "parquet" else ""
-    lines = [_ABOUT + alone + _WITH_OURS, "", *_table(sets)]
-    card = put_section(card, make_section(SETS, lines)) if sets else take_section(card, SETS)
+    nets = [net for name in list_projectors(source.path) if name != without and (net := _open_net(source, name))]
+    lines = [_ABOUT + alone + _WITH_OURS, "", *_table(sets)] if sets else []
+    lines += [*([""] if sets else []), *_list_projectors(nets)] if nets else []
+    card = put_section(card, make_section(SETS, lines)) if lines else take_section(card, SETS)
     if card != text:
         write_atomically(path, card.encode())
 
@@ -94,6 +98,22 @@ def _open(source: Folder, name: str) -> JoinedFolder | None:
         return open_label_set(source, name)
     except LaddError:  # damaged, or of other images: the validator says so
         return None
+
+
+def _open_net(source: Folder, name: str) -> ProjectorFiles | None:
+    try:
+        return open_projector(source, name)
+    except LaddError:
+        return None
+
+
+def _list_projectors(nets: Sequence[ProjectorFiles]) -> list[str]:
+    lines = ['Projectors are small networks that make labels for any view: `ladd_data.load_online(..., "NAME")`.', ""]
+    for files in nets:
+        backbone, more = files.statement.projector.backbone, files.statement.public_bytes
+        beside = f"; {size_of(more)} more are downloaded from where they are public" if more else ""
+        lines.append(f"- `{files.name}`, upon `{escape(backbone.name)}`: {size_of(files.bytes)}{beside}")
+    return lines
 
 
 def _default(key: str) -> Any:

@@ -22,8 +22,9 @@ from ladd_data.errors import UsageError
 
 if TYPE_CHECKING:
     from ladd_data.rates.measure import Students
+    from ladd_data.rates.rungs import Rung
 
-_RUNG = "One way: float32, float16, q8, q4, topk-K, with @N of N views, or hard; repeat it. A usual ladder by default."
+_RUNG = "One way: float32, float16, q8, q4, topk-K, with @N of N views, projector-NAME, or hard; may be repeated."
 
 
 def rates(
@@ -46,6 +47,9 @@ def rates(
     device: Device = "auto",
     overwrite: Overwrite = False,
     labels: LabelSetName = None,
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="Of a projector's backbone; else from the label set, or the Hub.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Store a dataset's labels in many ways, and print bytes, errors and, with --val, students' accuracy of each.
@@ -72,7 +76,8 @@ def rates(
         dataset = load(directory, labels=labels)
     views = dataset.manifest.labels.count if dataset.manifest.labels is not None else 1
     names = rung or [*default_rungs(len(dataset.classes), views), *([HARD] if students else [])]
-    rungs = read_rungs(names, len(dataset.classes), views, logz=logz, seed=seed)
+    others = _find_projectors(directory, names, backbone_weights)
+    rungs = read_rungs(names, len(dataset.classes), views, logz=logz, seed=seed, others=others)
     with progress_bar("students" if students else "rungs") as bar:
         begun: dict[tuple[str, int], int] = {}
 
@@ -88,6 +93,20 @@ def rates(
         return
     typer.echo(found.table())
     typer.echo(f"wrote {out / 'rates.svg'}" if (out / "rates.svg").is_file() else MISSING)
+
+
+def _find_projectors(directory: str, names: list[str], backbone: Path | None) -> dict[str, Rung]:
+    from ladd_data.rates.projected import PREFIX, Projected
+    from ladd_data.remote import find_folder
+
+    found: dict[str, Rung] = {}
+    for name in names:
+        if name.startswith(PREFIX):
+            projector = name.removeprefix(PREFIX)
+            found[name] = Projected(find_folder(directory, labels=projector)[0], projector, backbone)
+    if backbone is not None and not found:
+        raise UsageError(f"--backbone-weights goes with --rung {PREFIX}NAME.")
+    return found
 
 
 def _refuse_students(*given: object) -> None:

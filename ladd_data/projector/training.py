@@ -64,7 +64,7 @@ def train_projector(
     on_epoch: OnEpoch = lambda epoch, loss, accuracy: None,
     on_batch: OnBatch = lambda done, total: None,
 ) -> TrainedProjector:
-    """Train a projector and put it into a dataset's folder as a label set; no other file there changes.
+    """Train a projector and put it into a dataset's folder as a label set; no other file there changes but the card.
 
     After each epoch the state goes to `labels/.NAME.state`, which is removed at the end: a run that goes on from it
     gives the bytes that an uninterrupted one gives, on the same device type and libraries.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ladd_data.card.sets import offer_sets
 from ladd_data.dataset import Dataset
 from ladd_data.files import new_folder, write_synced
 from ladd_data.label_writer import place_of_set
@@ -52,7 +53,7 @@ def write_projector(
     overwrite: bool = False,
     after: Callable[[], None] = lambda: None,
 ) -> ProjectorSet:
-    """Write a projector as a label set of a dataset, and round the network to what is stored.
+    """Write a projector as a label set of a dataset, which its card lists, and round the network to what is stored.
 
     Args:
         dataset: opened from its folder.
@@ -81,6 +82,7 @@ def write_projector(
                 shutil.copyfile(source, folder / file)
         statement = _state(dataset, name, network, made)
         write_synced(folder / STATEMENT, dump_projector_set(statement))
+    offer_sets(dataset.folder)
     return statement
 
 

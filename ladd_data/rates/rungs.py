@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from ladd_data.dataset import Dataset, load
@@ -102,7 +103,13 @@ def default_rungs(classes: int, views: int) -> tuple[str, ...]:
 
 
 def read_rungs(
-    names: Sequence[str], classes: int, views: int, *, logz: bool = False, seed: int = 0
+    names: Sequence[str],
+    classes: int,
+    views: int,
+    *,
+    logz: bool = False,
+    seed: int = 0,
+    others: Mapping[str, Rung] = MappingProxyType({}),
 ) -> tuple[Rung, ...]:
     """Return rungs by name, such as "q8", "topk-5", "q4@5" (of 5 views an image) or "hard".
 
@@ -112,11 +119,15 @@ def read_rungs(
         views: of an image.
         logz: whether to keep what gives logits back.
         seed: of the draw of views that are kept.
+        others: rungs of other kinds, by name.
 
     Raises:
         UsageError: one is not known, or keeps more classes or views than there are.
     """
-    return tuple(_read_rung(name, classes, views, logz, seed) for name in dict.fromkeys(names))
+    return tuple(
+        others[name] if name in others else _read_rung(name, classes, views, logz, seed)
+        for name in dict.fromkeys(names)
+    )
 
 
 def _read_rung(name: str, classes: int, views: int, logz: bool, seed: int) -> Rung:

@@ -6,7 +6,7 @@ To every reader it is a folder like any other: the same images in the same order
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,21 +120,21 @@ def read_joined(path: Path, labels: str | None) -> Folder:
     return folder if labels in (None, "default") else open_label_set(folder, str(labels))
 
 
-def check_label_sets(folder: Folder, names: Sequence[str] | None = None) -> None:
-    """Compare label sets with their checksums and with the images.
+def check_label_sets(folder: Folder, *, complete: bool = False) -> None:
+    """Compare label sets and projectors with their checksums and with the images.
 
     Args:
         folder: the dataset, joined with one of them or not.
-        names: of the sets; all that are there as a whole where left out.
+        complete: whether all have to be there; else those that were not downloaded are passed over.
 
     Raises:
-        DatasetError: a set is not whole, or of other images.
+        DatasetError: one is not whole, or of other images.
     """
     plain = plain_of(folder)
-    for name in list_whole_sets(plain.path) if names is None else names:
+    for name in (list_sets if complete else list_whole_sets)(plain.path):
         if problems := open_label_set(plain, name).labels.check(verify=True):
             raise DatasetError(problems)
-    for name in list_whole_projectors(plain.path) if names is None else ():
+    for name in (list_projectors if complete else list_whole_projectors)(plain.path):
         if problems := open_projector(plain, name).check():
             raise DatasetError(problems)
 
