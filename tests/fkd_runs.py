@@ -193,3 +193,13 @@ def as_teacher(network: torch.nn.Module) -> LoadedLabeler:
     return LoadedLabeler(
         network, LabelerDescription(network=described, classes=CLASSES, normalization=FED, epochs_done=0), "0" * 64
     )
+
+
+def genuine_teacher(path: Path) -> nn.Module:
+    """Return the small teacher whose weights lie beside a genuine run, as its NOTE.txt describes it."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(before, after, 3, 2, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(1024, 10))
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network.eval()

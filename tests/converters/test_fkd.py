@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fkd_runs import FED, FkdRun, answers, as_teacher, largest_difference, make_teacher
+from fkd_runs import FED, FkdRun, answers, as_teacher, genuine_teacher, largest_difference, make_teacher
 from ladd_converters.fkd import FkdConverter
 
 import ladd_data as ladd
@@ -223,16 +223,6 @@ def test_genuine_runs_replay(tmp_path: Path, run: str, tolerance: float) -> None
     teachers = {"lpld": ["a"], "gvbsm": ["a", "b"], "sre2l": []}[method]
     networks = [genuine_teacher(home / f"REPLAY_teacher_{name}.pt") for name in teachers] or [resnet()]
     assert largest_difference(tmp_path / "dataset", networks) < tolerance
-
-
-def genuine_teacher(path: Path) -> torch.nn.Module:
-    """Return the small teacher whose weights lie beside a genuine run, as its NOTE.txt describes it."""
-    layers: list[torch.nn.Module] = []
-    for before, after in ((3, 16), (16, 32), (32, 64)):
-        layers += [torch.nn.Conv2d(before, after, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(after), torch.nn.ReLU()]
-    network = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(1024, 10))
-    network.load_state_dict(torch.load(path, weights_only=True))
-    return network.eval()
 
 
 def resnet() -> torch.nn.Module:

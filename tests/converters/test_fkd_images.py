@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fkd_runs import MEAN, STD, make_teacher
+from fkd_runs import MEAN, STD, genuine_teacher, make_teacher
 from ladd_converters.fkd import FkdConverter
 from originals_runs import FkdImages
 
@@ -242,8 +242,6 @@ def test_arrays_are_taken_in_fkds_own_files_only(tmp_path: Path) -> None:
     ],
 )
 def test_genuine_runs_replay(tmp_path: Path, run: str, kept: int, tolerance: float | None) -> None:
-    from test_fkd import genuine_teacher
-
     answers = replace(said(UPSTREAM / "imagenet"), view_size=112)
 
     check_converter(FkdConverter(), UPSTREAM / run, answers, tmp_path)

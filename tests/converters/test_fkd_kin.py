@@ -27,7 +27,7 @@ def differences(folder: Path, run: KinRun) -> float:
     """
     dataset = ladd.load(folder, labels="fkd")
     worst, seen = 0.0, 0
-    for part in dataset.loader(3, shuffle=True, seed=1, **({} if run.top else {"space": "logits"})):
+    for part in dataset.loader(3, shuffle=True, seed=1, space="probabilities" if run.top else "logits"):
         views = part.views()
         with torch.no_grad():
             said = [teacher(views.pixels.flatten(0, 1)) for teacher in run.teachers()]

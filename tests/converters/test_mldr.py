@@ -54,7 +54,9 @@ def test_labels_are_kept_without_views(tmp_path: Path, joblib: bool) -> None:
     for index in range(len(dataset)):
         wanted = np.full(4, 0.125, np.float32)
         wanted[(index + 2) % 4] = 0.625
-        np.testing.assert_allclose(dataset[index].dense_labels[2].numpy(), wanted, atol=1e-3)
+        labels_of = dataset[index].dense_labels
+        assert labels_of is not None
+        np.testing.assert_allclose(labels_of[2].numpy(), wanted, atol=1e-3)
 
 
 class Evil:
