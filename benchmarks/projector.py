@@ -1,6 +1,6 @@
 """What labels made on the fly cost and gain, against stored labels of equal bytes; real digits, minutes on one core.
 
-    python benchmarks/projector.py [--work projector-run] [--seeds 3]
+    python benchmarks/projector.py [--work projector-run] [--seeds 3] [--epochs 20]
 
 No public weights are needed: the backbone is timm's least network of the family of CLIP's RN50, trained here to tell
 which way round real digits are turned. It has seen such pictures, but no class; a real public one may know more.
@@ -103,11 +103,11 @@ def store(folder: Path, sets: Sets, views: int) -> int:
     return sum(path.stat().st_size for path in (folder / "labels" / name).glob("*.parquet"))
 
 
-def project(folder: Path, sets: Sets, backbone: Path, rank: int) -> None:
+def project(folder: Path, sets: Sets, backbone: Path, rank: int, epochs: int) -> None:
     """Add a projector, if it is not there from an earlier run, and say how well it learned."""
     name, teacher = f"rank-{rank}", ladd.load_labeler(sets.labeler(LABELER_EPOCH))
     if not (folder / "labels" / name).is_dir():
-        training = ProjectorTraining(source="digits:train", epochs=20, lr=1e-2, batch_size=32, flip=False)
+        training = ProjectorTraining(source="digits:train", epochs=epochs, lr=1e-2, batch_size=32, flip=False)
         choice, head = BackboneChoice(BACKBONE, backbone, size=2 * SIZE), HeadChoice("zeros", rank=10)
         adapters = Adapters(rank=rank, alpha=4 * rank)
         plan = ProjectorPlan(choice, head, adapters, training, RandomBoxes(flip=False), "float16")
@@ -125,6 +125,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("projector-run"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--epochs", type=int, default=20, help="of the projectors; a --work folder has those of one run"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(exist_ok=True)
@@ -134,7 +137,7 @@ def main() -> None:
     folder = sets.plain("random", IPC)
     print(f"teacher: accuracy {100 * (ladd.load_labeler(sets.labeler(LABELER_EPOCH)).description.accuracy or 0):.1f} %")
     for rank in RANKS:
-        project(folder, sets, backbone, rank)
+        project(folder, sets, backbone, rank, options.epochs)
     recipe, seeds = default_recipe().model_copy(update={"epochs": EPOCHS}), options.seeds
     hard = recipe.model_copy(update={"loss": "hard-ce", "hard_weight": None, "views_per_step": None})
     print("| labels | bytes | public bytes beside | accuracy | CPU seconds a student |\n|---|---|---|---|---|")
