@@ -159,11 +159,17 @@ def test_installed_converters_are_the_declared_ones_and_every_file_has_one() -> 
         "class_labels",
         "dc_results",
         "fkd_batches",
+        "fkd_images",
         "fkd_order",
         "fkd_views",
         "hub_files",
+        "kept_classes",
+        "originals",
+        "padded_pictures",
         "pairs",
+        "pickled_arrays",
         "run_tensors",
+        "temporary",
         "torch_files",
     }
     shared |= {"trajectory_files", "trajectory_runs", "whitening"}
