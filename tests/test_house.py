@@ -133,7 +133,7 @@ def test_the_command_line_starts_without_torch() -> None:
 
 FRONT_DOOR = """
     Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset DatasetError Description Distilled
-    EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Pictures Preset Problem RECIPES
+    EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Opaque Pictures Preset Problem RECIPES
     Recipe Record SPEC_VERSION SoftValues UsageError ViewLabels __version__ boxes check_labels collate evaluate grid
     imagenet_indices load load_labeler load_online losses open_pictures pull push store_labels stream validate
 """
@@ -159,11 +159,17 @@ def test_installed_converters_are_the_declared_ones_and_every_file_has_one() -> 
         "class_labels",
         "dc_results",
         "fkd_batches",
+        "fkd_images",
         "fkd_order",
         "fkd_views",
         "hub_files",
+        "kept_classes",
+        "originals",
+        "padded_pictures",
         "pairs",
+        "pickled_arrays",
         "run_tensors",
+        "temporary",
         "torch_files",
     }
     shared |= {"trajectory_files", "trajectory_runs", "whitening"}
