@@ -173,11 +173,30 @@ class ParquetBlocks(ShardBlocks):
         window, key = self._open(number)
         try:
             verify = key not in self._verified
-            texts, labels, columns = self._read_columns(window, number, verify)
-            block = self._block(number, texts.read, labels, columns)
+            with self._blaming(number):
+                texts, labels, columns = self._read_columns(window, number, verify)
+            block = self._block(number, lambda: self._read_ids(texts, number), labels, columns)
             return block, self._read_images(window, number, block, key if verify else None)
         except BaseException:
             window.close()
+            raise
+
+    def _read_ids(self, texts: TextPages, number: int) -> list[str]:
+        with self._naming(number), self._blaming(number):
+            return texts.read()
+
+    @contextmanager
+    def _blaming(self, number: int) -> Iterator[None]:
+        """Where pages hold other values than they should, let a reader say which is null that rebuilds all lists."""
+        try:
+            yield
+        except ShardError:
+            if isinstance(self._source, LocalSource):
+                next(
+                    self._folder.container.read_records(
+                        self._source.path / self._shard.path, self._folder.layout, [number]
+                    )
+                )
             raise
 
     def _open(self, number: int) -> tuple[Window, Any]:
