@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 from building import LABELLED, Document, Draft, Plan, add_set
 from cases import CARD, MANIFEST, SHARD, Case, at, plan_of, set_to, swap
 
+from ladd_data.card.sets import offer_sets
 from ladd_data.files import canonical_json, sha256_file
 from ladd_data.manifest import Boxes, Full, Mix
+from ladd_data.shards.folder import read_metadata
 from ladd_data.types import Edition
 
 CUTMIX, MIXUP = Mix(count=3, cutmix=True), Mix(count=3, flip=True, mixup=True)
@@ -51,8 +53,7 @@ def two(folder: Path) -> None:
 
 def off_the_card(folder: Path) -> None:
     """Offer the set no more."""
-    _, configs = (folder / CARD).read_text(encoding="utf-8").split("- config_name: extra")
-    swap(CARD, "- config_name: extra" + configs.split("dataset_info:")[0], "")(folder)
+    offer_sets(read_metadata(folder), without="extra")
 
 
 def leave_leftovers(folder: Path) -> None:
