@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
@@ -70,6 +70,7 @@ def test_commands_and_the_report_say_why(hidden: Path, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 1000
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32),
     st.tuples(st.integers(1, 70), st.integers(1, 70)),
