@@ -121,6 +121,13 @@ def project(folder: Path, sets: Sets, backbone: Path, rank: int, epochs: int) ->
     print(f"{name}: accuracy {right:.1%}, agrees with its teacher on {agrees:.1%}", flush=True)
 
 
+def keep_backbone(path: Path, sets: Sets) -> Path:
+    """Train the backbone, if its weights are not there from an earlier run, and return their file."""
+    if not path.is_file():
+        save_file(teach_turns(sets).state_dict(), path)
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("projector-run"))
@@ -131,9 +138,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.work.mkdir(exist_ok=True)
-    sets, backbone = Sets(options.work), options.work / "backbone.safetensors"
-    if not backbone.is_file():
-        save_file(teach_turns(sets).state_dict(), backbone)
+    sets = Sets(options.work)
+    backbone = keep_backbone(options.work / "backbone.safetensors", sets)
     folder = sets.plain("random", IPC)
     print(f"teacher: accuracy {100 * (ladd.load_labeler(sets.labeler(LABELER_EPOCH)).description.accuracy or 0):.1f} %")
     for rank in RANKS:
