@@ -24,7 +24,7 @@ from ladd_data.card.words import (
     say_summary,
     size_of,
 )
-from ladd_data.manifest import Boxes, Full, Manifest, Mix, Opaque
+from ladd_data.manifest import Boxes, Full, Grid, Manifest, Mix, Opaque
 from ladd_data.shards.layout import layout_of
 from ladd_data.types import TYPE_BYTES, Edition
 from ladd_data.views.geometry import crop_side, say_views
@@ -145,23 +145,28 @@ def _views(manifest: Manifest) -> list[str]:
     if isinstance(views, Opaque):
         return [f"Each image has {count_of(views.count, 'label')}, of views that cannot be cut again: {views.reason}."]
     if isinstance(views, Mix):
-        return [f"Each image has {count_of(views.count, 'view')}: {say_views(views)}{_RESIZED}"]
+        return [f"Each image has {count_of(views.count, 'view')}: {say_views(views)}{_say_resized(views)}"]
     if isinstance(views, Boxes):
         said = f"Each image has {count_of(views.count, 'view')}, boxes of its own in `view_box`"
-        return [said + (", mirrored where `view_flip` says so" if views.flip else "") + _RESIZED]
+        return [said + (", mirrored where `view_flip` says so" if views.flip else "") + _say_resized(views)]
     high, wide = crop_side(views, images.height), crop_side(views, images.width)
     said = (
         f"Each image has {count_of(labels.count, 'view')}: {say_views(views)}, here {wide} x {high} pixels, row "
-        f"by row from the top left{_RESIZED}"
+        f"by row from the top left{_say_resized(views)}"
     )
     return [said + (" Some are missing: see `view_present`." if labels.present else "")]
 
 
-_RESIZED = (
-    ". A view is its crop resized to the image's size, bilinear, with half-pixel centres and without antialiasing, "
-    "on pixels 0 to 255. `ladd-data` cuts views bit-equal to those that were labelled; the code above for Pillow "
-    "differs by rounding to whole numbers."
-)
+def _say_resized(views: Grid | Boxes | Mix) -> str:
+    size = f"{views.size} x {views.size} pixels" if isinstance(views, Boxes) and views.size else "the image's size"
+    exact = "on pixels 0 to 255. `ladd-data` cuts views bit-equal to those that were labelled"
+    if views.resample == "bilinear":
+        how = "bilinear, with half-pixel centres and without antialiasing"
+        rounding = "the code above for Pillow differs by rounding to whole numbers"
+        return f". A view is its crop resized to {size}, {how}, {exact}; {rounding}."
+    version, _, kernel = views.resample.partition("-")
+    since = " from version 13 on" if version == "pillow13" else ""
+    return f". A view is its crop resized to {size} by Pillow's {kernel} filter, as it is{since}, {exact}."
 
 
 def _labelers(manifest: Manifest) -> list[str]:

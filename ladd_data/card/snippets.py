@@ -140,10 +140,9 @@ def _cut(manifest: Manifest, labels: Labels, suffix: str) -> list[str]:
         high, wide = crop_side(views, images.height), crop_side(views, images.width)
         rows, columns = _starts(offsets(views, images.height)), _starts(offsets(views, images.width))
         box = f"boxes = [(x, y, x + {wide}, y + {high}) for y in {rows} for x in {columns}]"
-    lines = [
-        box,
-        f"crops = [image.crop(box).resize(image.size, Image.Resampling.BILINEAR) for box in boxes]  # {said}",
-    ]
+    size = f"({views.size}, {views.size})" if isinstance(views, Boxes) and views.size else "image.size"
+    kernel = "BICUBIC" if "bicubic" in views.resample else "BILINEAR"
+    lines = [box, f"crops = [image.crop(box).resize({size}, Image.Resampling.{kernel}) for box in boxes]  # {said}"]
     if isinstance(views, Boxes) and views.flip:
         flipped = "crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop"
         lines.append(f'crops = [{flipped} for crop, flip in zip(crops, record["view_flip{suffix}"])]')
