@@ -1,6 +1,6 @@
 """Soft labels of which a program kept the likeliest classes: made whole by its own rule, and compared by that rule.
 
-FKD, TinyViT and ml-dr spread what is left of the probability evenly over the other classes; LPQLD gives them nothing.
+FKD, TinyViT and ml-dr spread what is left of the probability evenly over the other classes.
 """
 
 from __future__ import annotations
@@ -73,11 +73,4 @@ def keep_first(said: F64, stored: F64) -> F64:
     """Return the likeliest class of a teacher's answers as a label of its own, each [rows, classes]."""
     whole = np.full_like(stored, 0.0)
     np.put_along_axis(whole, said.argmax(1)[:, None], 1.0, 1)
-    return whole
-
-
-def keep_renormalised(said: F64, stored: F64) -> F64:
-    """Return the stored classes' share of a teacher's probabilities, each [rows, classes], renormalised."""
-    inside = np.where(stored > 0, said, 0.0)
-    whole: F64 = inside / inside.sum(1, keepdims=True)
     return whole

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 import zipfile
 import zlib
@@ -50,6 +51,7 @@ from ladd_data import (
 
 _FILE = re.compile(r"(?P<index>[0-9]{1,9})\.pth\.tar")
 _LARGEST = 2**28
+_NUMBERING = {"PUT", "BINPUT", "LONG_BINPUT"}
 WHY = "ml-dr's views went through RandAugment, random erasing and mixing, which the format has not"
 UNPROVEN = "Unproven: written from ml-dr's source, and never tried on a file that it published."
 RECIPE = Recipe.model_validate(
@@ -159,7 +161,7 @@ def _read_file(path: Path, index: int) -> list[tuple[list[Any], list[Any]]]:
     """
     refuse_text(path, "a file of ml-dr")
     try:
-        content = _Plain(io.BytesIO(_pickle_of(path))).load()
+        content = _load(_pickle_of(path))
         number, samples = content
         read = [_split(sample["prob"]) for sample in samples]
     except Exception as error:  # a flipped byte can raise nearly anything
@@ -170,6 +172,18 @@ def _read_file(path: Path, index: int) -> list[tuple[list[Any], list[Any]]]:
     if number != index or not read:
         raise ConvertError(f"{path}: found {len(read)} samples of picture {number!r}; expected some of {index}.")
     return read
+
+
+def _load(data: bytes) -> Any:
+    """Return what a pickle holds.
+
+    Raises:
+        UnpicklingError: it names something to call, or numbers its parts so that a table of gigabytes would be made.
+    """
+    for code, argument, _ in pickletools.genops(data):
+        if code.name in _NUMBERING and int(argument or 0) > len(data):
+            raise pickle.UnpicklingError(f"a part numbered {argument} in {len(data)} bytes")
+    return _Plain(io.BytesIO(data)).load()
 
 
 def _pickle_of(path: Path) -> bytes:

@@ -73,6 +73,7 @@ class Evil:
         ("evil", "Nothing in it was run"),
         ("tensor", "found no plain (index, samples) of ml-dr"),
         ("classes", "found class numbers 4 .. 5"),
+        ("memory", "a part numbered 2147483647 in 9 bytes"),
         ("cut short", "found no plain (index, samples) of ml-dr"),
     ],
 )
@@ -92,6 +93,8 @@ def test_damaged_runs_are_refused(tmp_path: Path, damage: str, words: str, monke
         torch.save((4, [{"prob": torch.ones(4)}]), file, pickle_protocol=4)
     if damage == "classes":
         torch.save((4, [{"prob": ([0.5, 0.1], [4, 5])}] * SAMPLES), file, pickle_protocol=4)
+    if damage == "memory":  # asks for a table of two thousand million entries
+        file.write_bytes(zlib.compress(b"\x80\x04Nr\xff\xff\xff\x7f."))
     if damage == "cut short":
         file.write_bytes(file.read_bytes()[:200])
 
