@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -354,6 +355,24 @@ def test_the_command_computes_as_it_is_told_and_says_so(labelled: Path, tmp_path
     assert training["options"]["precision"] == "bf16"
     assert training["options"]["channels_last"] and training["options"]["compiled"]
     assert training["passes"].startswith("the full images; 25 views of each, ")
+
+
+def test_the_command_takes_the_labels_of_a_set(
+    unlabelled: Path, labeler: Path, tmp_path: Path, trained: list[str]
+) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(unlabelled, folder)
+    add = ["label", str(folder), "--labeler", str(labeler), "--grid", "2", "--as", "few"]
+    assert CliRunner().invoke(app, add).exit_code == 0
+    np.savez(tmp_path / "val.npz", images=VAL.images, labels=VAL.labels, classes=np.array(CLASSES.names))
+    call = ["evaluate", folder, "--labels", "few", "--val", tmp_path / "val.npz", "-o", tmp_path / "out"]
+    call += ["--protocol", "convnet-d3", "--seeds", 1, "--recipe", "ladd", "--device", "cpu"]
+
+    result = CliRunner().invoke(app, [str(part) for part in call])
+
+    assert result.exit_code == 0, result.output
+    (training,) = json.loads((tmp_path / "out" / "results.json").read_text())["trainings"].values()
+    assert training["passes"].startswith("the full images; 4 views of each, ")
 
 
 def test_the_command_says_what_is_wrong_on_one_line(labelled: Path, tmp_path: Path) -> None:

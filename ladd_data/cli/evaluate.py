@@ -15,6 +15,7 @@ from ladd_data.cli.console import (
     Compiled,
     CudaGraphs,
     Device,
+    LabelSetName,
     Overwrite,
     Source,
     choose_device,
@@ -48,6 +49,7 @@ def evaluate(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="In place of the recipe's.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Channels of a ConvNet's blocks; 128 by default.")] = None,
+    labels: LabelSetName = None,
     controls: Annotated[
         bool, typer.Option("--controls", help="Also without soft labels, and on random images of the same count.")
     ] = False,
@@ -80,7 +82,7 @@ def evaluate(
     with join_ranks() as ranks, one_voice(ranks):
         if download and ranks.count > 1:
             raise UsageError("--download: not by several processes at once. Fetch the data first, without torchrun.")
-        dataset = load(directory)
+        dataset = load(directory, labels=labels)
         precision: Literal["float32", "bf16"] = "bf16" if bf16 else "float32"
         how = {"channels_last": channels_last, "compiled": compiled, "cuda_graphs": cuda_graphs}
         plan = EvaluationPlan(
