@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import ladd_data as ladd
 from ladd_data.loaders.column_pages import NumberPages, TextPages
 from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import arrow_type
@@ -97,3 +99,19 @@ def test_pages_that_our_writers_do_not_make_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ShardError, match="version 2"):
         read(tmp_path / "set", chunk, NumberPages("column", chunk, np.empty((ROWS, 3)), (3,), "float32"))
+
+
+def test_a_damaged_page_of_labels_is_named_by_its_checksum_not_as_a_value_that_is_missing(
+    labelled: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(labelled, tmp_path / "set"))
+    (shard,) = (folder / "data").iterdir()
+    group = pq.read_metadata(shard).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    chunk = next(one for one in columns if one.path_in_schema.startswith("dense_log_probs"))
+    data = bytearray(shard.read_bytes())
+    data[chunk.data_page_offset + chunk.total_compressed_size - 5] ^= 1
+    shard.write_bytes(data)
+
+    with pytest.raises(ladd.DatasetError, match=r"column dense_log_probs.*crc32 .* whose header states.*LADD-003"):
+        list(ladd.stream(folder, 7))

@@ -172,21 +172,14 @@ def read_batch(file: BatchFile) -> BatchRows:
     if ids is not None and output.shape != ids.shape:
         raise ConvertError(f"{path}: found outputs {say_tensor(output)} of {ids.shape[1]} classes; expected as many.")
     index = _tensor(path, content, 6, "index", count=count) if len(content) > 6 and ids is None else None
-    partner = None if content[2] is None else _tensor(path, content, 2, "mix_index", count=count)
-    if partner is not None and partner.dtype == torch.uint8 and count > _MOST_ROWS_UINT8:
-        raise ConvertError(
-            f"{path}: found mix_index uint8 in {count} rows: it wraps above {_MOST_ROWS_UINT8}, so which row was mixed "
-            "in is lost. Relabel with batches of at most 256."
-        )
-    if partner is not None and not ((partner >= 0) & (partner < count)).all():
-        raise ConvertError(f"{path}: found mix_index {int(partner.min())} .. {int(partner.max())} in {count} rows.")
+    partner = _partners(path, content, count)
     stored = np.float16 if output.dtype == torch.float16 else np.float32
     return BatchRows(
         file,
         coords.numpy().astype(np.float64),
         None if flip is None else flip.numpy().astype(bool),
         None if cutout is None else cutout.numpy().astype(np.float32),
-        None if partner is None else partner.numpy().astype(np.int64),
+        partner,
         _share(path, content[3]),
         _corners(path, content[4]),
         output.to(torch.float32).numpy().astype(stored),
@@ -237,6 +230,26 @@ def whole_boxes(
         )
     boxes: NDArray[np.int32] = whole.astype(np.int32)
     return boxes
+
+
+def _partners(path: Path, content: Sequence[object], count: int) -> NDArray[np.int64] | None:
+    """Return the row that is mixed into each row, int64 [B]; None without mixing.
+
+    Raises:
+        ConvertError: it is no row of the batch, or cannot be told.
+    """
+    if content[2] is None:
+        return None
+    partner = _tensor(path, content, 2, "mix_index", count=count)
+    if partner.dtype == torch.uint8 and count > _MOST_ROWS_UINT8:
+        raise ConvertError(
+            f"{path}: found mix_index uint8 in {count} rows: it wraps above {_MOST_ROWS_UINT8}, so which row was mixed "
+            "in is lost. Relabel with batches of at most 256."
+        )
+    if not ((partner >= 0) & (partner < count)).all():
+        raise ConvertError(f"{path}: found mix_index {int(partner.min())} .. {int(partner.max())} in {count} rows.")
+    rows: NDArray[np.int64] = partner.numpy().astype(np.int64)
+    return rows
 
 
 def _class_ids(path: Path, content: Sequence[object]) -> NDArray[np.int64] | None:

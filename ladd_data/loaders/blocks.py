@@ -190,8 +190,8 @@ class ParquetBlocks(ShardBlocks):
         """Where pages hold other values than they should, let a reader say which is null that rebuilds all lists."""
         try:
             yield
-        except ShardError:
-            if isinstance(self._source, LocalSource):
+        except ShardError as error:
+            if isinstance(self._source, LocalSource) and clause_of(error) == "LADD-020":
                 next(
                     self._folder.container.read_records(
                         self._source.path / self._shard.path, self._folder.layout, [number]
