@@ -316,7 +316,7 @@ class Dataset:
 
     @cached_property
     def _cached_images(self) -> CachedImages:
-        return CachedImages(open_cached(self, self._folder), self._folder.layout.shape)
+        return CachedImages(open_cached(self, self._folder))
 
     @cached_property
     def _groups(self) -> list[tuple[int, Shard, int]]:

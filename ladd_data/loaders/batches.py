@@ -36,6 +36,8 @@ class CutViews(Protocol):
 
 KEPT = ("dense_", "soft_", "view_present")
 """Prefixes of the label columns that a batch is made of."""
+PLACES = ("view_box", "view_flip")
+"""Columns that say where views lie."""
 DECODED = "decoded"
 """The name of a column of dense labels that are decoded already, in a loader's memory."""
 _DECODED_TOGETHER = 2**18
@@ -75,6 +77,12 @@ class BatchMaker:
         check_space(self.space, self.labels.coding if self.labels else None)
         views = self.labels.count if self.labels else 0
         object.__setattr__(self, "_pool", Buffers((views, self.classes), np.dtype(np.float32)))
+
+    def wants(self, name: str) -> bool:
+        """Tell whether a batch is made of a stored column: of labels, what the space needs."""
+        if name == "dense_logz":
+            return self.space == "logits" and self.labels is not None and self.labels.coding.space != "logits"
+        return name.startswith(KEPT)
 
     def with_images(self, pixels: Pixels) -> BatchMaker:
         """Return a maker that takes the images that views are mixed with from `pixels`."""

@@ -6,13 +6,11 @@ import json
 import math
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.files import write_synced
@@ -30,7 +28,7 @@ from ladd_data.loaders.cache import (
     stamp,
     vouch,
 )
-from ladd_data.loaders.columns import Column, PiecedColumn, WholeColumn
+from ladd_data.loaders.columns import Column, MappedColumn, WholeColumn, WrongRowError, hash_row
 from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead
@@ -43,6 +41,8 @@ from ladd_data.shards.layout import Records, pick
 from ladd_data.types import I64, U8, Array, Batch
 from ladd_data.writer import new_dataset
 
+_ALWAYS = ("image", "label")
+"""Columns that every batch has."""
 _JOINED_BYTES = 64 * 2**20
 """A column up to this size is copied into memory when the entry is opened; a larger one stays mapped."""
 
@@ -62,14 +62,22 @@ class Source(Protocol):
 class Cached:
     """An opened entry.
 
-    folder: the Arrow edition; columns: by name, `image`, `label` and label columns; rows: names of the columns
-    whose rows are compared with `hashes`, uint64 [records, len(rows)], when they are first read.
+    folder: the Arrow edition; columns: by name, `image`, `label` and label columns.
     """
 
     folder: Folder
     columns: dict[str, Column]
-    rows: list[str]
-    hashes: NDArray[np.uint64]
+
+    def gather(self, name: str, index: I64, out: Array) -> None:
+        """Copy rows of a column, as `Column.gather` does.
+
+        Raises:
+            DatasetError: one is not what was written; names file and record.
+        """
+        try:
+            self.columns[name].gather(index, out)
+        except WrongRowError as error:
+            raise DatasetError([_blame(self.folder, name, error)]) from error
 
 
 def open_cached(source: Source, folder: Folder) -> Cached:
@@ -106,11 +114,9 @@ class CachedLoader(Loader):
     def __init__(self, cached: Cached, make: BatchMaker, schedule: Schedule, digest: str, placement: Placement) -> None:
         """Read nothing yet."""
         super().__init__(schedule, digest, placement)
-        self._cached, self._make = cached, make
-        self._columns = _decode_early(cached, make)
-        self._buffers = {name: Buffers(column.shape, column.dtype) for name, column in self._columns.items()}
-        self._unseen = np.ones(schedule.count, np.bool_)
-        self._left = schedule.count if cached.rows else 0
+        wanted = {name: column for name, column in cached.columns.items() if make.wants(name) or name in _ALWAYS}
+        self._cached, self._make = Cached(cached.folder, _decode_early(wanted, make, schedule.count)), make
+        self._buffers = {name: Buffers(column.shape, column.dtype) for name, column in self._cached.columns.items()}
 
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         yield from make_ahead(self.gather, steps)
@@ -118,42 +124,25 @@ class CachedLoader(Loader):
     def gather(self, slots: Slots) -> Batch:
         """Return the batch of a step; rows are compared with their hashes when they are first read."""
         index, arrays = slots.index, {}
-        for name, column in self._columns.items():
-            arrays[name] = self._buffers[name].lend(len(index))
-            checked = self._left and name in self._cached.rows
-            column.gather(index, arrays[name], partial(self._check, name, index, arrays[name]) if checked else None)
-        if self._left:
-            self._unseen[index] = False
-            self._left = int(self._unseen.sum())
+        for name, buffers in self._buffers.items():
+            arrays[name] = buffers.lend(len(index))
+            self._cached.gather(name, index, arrays[name])
         tensors = to_tensors(arrays, self._make.device, copy=False)
         return self._make.make(slots, tensors.pop("image"), tensors.pop("label"), tensors)
 
-    def _check(self, name: str, index: I64, rows: Array, place: int) -> None:
-        """Compare a row that is read for the first time with its hash."""
-        number = int(index[place])
-        if self._unseen[number]:
-            expected = int(self._cached.hashes[number, self._cached.rows.index(name)])
-            if (found := hash_row(rows[place])) != expected:
-                raise DatasetError([_blame(self._cached.folder, number, name, found, expected)])
 
-
-def _decode_early(cached: Cached, make: BatchMaker) -> dict[str, Column]:
-    """Return the columns, with dense labels decoded where they are in memory and few."""
-    labels = {name: column for name, column in cached.columns.items() if name.startswith(KEPT)}
+def _decode_early(columns: dict[str, Column], make: BatchMaker, count: int) -> dict[str, Column]:
+    """Return columns of `count` records with dense labels decoded, where they are in memory and few."""
+    labels = {name: column for name, column in columns.items() if name not in _ALWAYS}
     whole = {name: column.values for name, column in labels.items() if isinstance(column, WholeColumn)}
     if len(whole) < len(labels):
-        return cached.columns
-    image = cached.columns["image"]
-    decoded = make.decode_early(to_tensors(whole, copy=False), len(cached.hashes) * math.prod(image.shape))
+        return columns
+    pixel_bytes = count * math.prod(columns["image"].shape)
+    decoded = make.decode_early(to_tensors(whole, copy=False), pixel_bytes)
     if DECODED not in decoded:
-        return cached.columns
-    plain = {name: WholeColumn(values.numpy()) for name, values in decoded.items()}
-    return {"image": image, "label": cached.columns["label"], **plain}
-
-
-def hash_row(row: Array) -> int:
-    """Return the XXH3 (64 bits) of one record's values in one column: 1.5 us for 128 px, where SHA-256 takes 27."""
-    return int(xxhash.xxh3_64_intdigest(row.data))
+        return columns
+    plain: dict[str, Column] = {name: WholeColumn(values.numpy()) for name, values in decoded.items()}
+    return {name: columns[name] for name in _ALWAYS} | plain
 
 
 def _open(path: Path, source: Folder) -> Cached:
@@ -172,14 +161,14 @@ def _open(path: Path, source: Folder) -> Cached:
     columns: dict[str, Column] = {}
     for name, parts in pieces.items():
         if name in checks["rows"]:
-            columns[name] = PiecedColumn(parts)
+            columns[name] = MappedColumn(parts, np.ascontiguousarray(hashes[:, checks["rows"].index(name)]))
             continue
         joined = np.concatenate(parts)
         if _hash_column(parts) != checks["columns"][name]:
             raise ValueError(f'column "{name}" is damaged')
         columns[name] = WholeColumn(joined)
     mark_used(path)
-    return Cached(folder, columns, list(checks["rows"]), hashes)
+    return Cached(folder, columns)
 
 
 def _make(partial: Path, source: Source, folder: Folder) -> None:
@@ -228,9 +217,9 @@ def _hash_column(parts: Iterable[Array]) -> str:
     return state.hexdigest()
 
 
-def _blame(folder: Folder, number: int, column: str, found: int, expected: int) -> Problem:
+def _blame(folder: Folder, column: str, error: WrongRowError) -> Problem:
     """Return the problem of a row that is not what was written; names file and record."""
-    row, shards = number, list(folder.shards)
+    row, shards = error.number, list(folder.shards)
     while row >= shards[0].rows:
         row -= shards.pop(0).rows
     ids = [
@@ -240,4 +229,4 @@ def _blame(folder: Folder, number: int, column: str, found: int, expected: int) 
     ]
     where = f"{say_place(str(folder.path / shards[0].path), row, ids[row])}, {column}"
     fix = f'The cache is damaged: run "ladd cache clear {folder.manifest.digest[:16]}"; it is then made again.'
-    return Problem("LADD-003", where, f"xxh3 {found:016x}", f"{expected:016x}", fix, row, ids[row])
+    return Problem("LADD-003", where, f"xxh3 {error.found:016x}", f"{error.expected:016x}", fix, row, ids[row])

@@ -118,7 +118,8 @@ def _unpack(where: str, chunk: Chunk, page: Page, content: memoryview) -> memory
         if chunk.codec not in _CODECS:
             raise _bad(where, f"the unknown codec {chunk.codec}")
         try:
-            data = memoryview(pa.decompress(content, page.unpacked, _CODECS[chunk.codec])).cast("B")
+            room = pa.system_memory_pool()  # which gives the same memory again, where Arrow's own takes new one
+            data = memoryview(pa.decompress(content, page.unpacked, _CODECS[chunk.codec], memory_pool=room)).cast("B")
         except (pa.ArrowException, OSError, ValueError) as error:
             said = " ".join(str(error).split())
             raise _bad(where, f"a page that cannot be unpacked ({said})") from error

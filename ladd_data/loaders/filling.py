@@ -1,48 +1,127 @@
 """Batches that are being filled: each record is put into its place as soon as its page has been read.
 
 The order of a pass is known before it begins, so no block of records is kept until its last record is due: what is
-kept are the batches that still miss some.
+kept are the batches that still miss some. Stored PNGs of our writer's form are not even copied: the page is read into
+the batches, and the pixels are a view of the files there (`StoredForm`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from ladd_data.loaders.blocks import Block, Lend, Pictures
-from ladd_data.loaders.picture_files import FileBytes, StoredPngs
+from ladd_data.loaders.blocks import Block, Landed, Lend, Pictures
+from ladd_data.loaders.buffers import Scratch
+from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.schedule import Slots
+from ladd_data.loaders.stored_pngs import FileBytes, StoredForm, StoredPngs, find_form
 from ladd_data.shards.layout import Layout
 from ladd_data.types import I64, U8, Array
 
 _ROW_BYTES = 4096
-"""From which on rows are copied one by one."""
+"""From which on rows of labels are copied one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMemory:
+    """How the images of a batch lie in memory.
+
+    shape: of a record; pixels: [channels, height, width], as the container holds them, else [height, width, channels].
+    form: files lie there instead, whose pixels are a view.
+    """
+
+    shape: tuple[int, ...]
+    pixels: bool
+    form: StoredForm | None = None
+
+    def view(self, memory: U8) -> U8:
+        """Return the images in memory, [batch, *shape]."""
+        return memory if self.form is None else self.form.pixels(memory)
+
+    def to_tensor(self, memory: U8, device: torch.device) -> Tensor:
+        """Return the images on a device, uint8 [batch, channels, height, width]; on the CPU, a view of the memory."""
+        there = torch.from_numpy(memory).to(device)
+        if self.form is not None:
+            there = self.form.tensor(there)
+        elif not self.pixels:
+            there = there.permute(0, 3, 1, 2)
+        return there if device.type == "cpu" else there.contiguous()
+
+
+def plan_memory(layout: Layout, *, pixels: bool) -> ImageMemory:
+    """Return how images of a dataset lie in batches; `pixels`: the container holds pixels, not files."""
+    channels, height, width = layout.shape
+    if pixels:
+        return ImageMemory(layout.shape, pixels)
+    form = find_form(layout.shape) if layout.png == "stored" else None
+    return ImageMemory((height, width, channels), pixels, form)
 
 
 class Draft:
     """A batch that is being filled.
 
-    files: images still to be decoded, for these places; sources: block and row. parts: blocks that it has records of.
+    files: images still to be decoded, for these places; parts: blocks that it has records of: their rows, and places.
     """
 
-    def __init__(self, count: int, lend: Lend, shape: tuple[int, ...]) -> None:
-        """Begin a batch of `count` records without any; `shape`: of an image."""
-        self.count, self._lend, self._shape = count, lend, shape
+    def __init__(self, count: int, lend: Lend, plan: ImageMemory) -> None:
+        """Begin a batch of `count` records without any."""
+        self.count, self._lend, self._plan = count, lend, plan
         self.files: list[bytes] = []
         self.places: list[int] = []
-        self.sources: list[tuple[Block, int]] = []
         self.parts: list[tuple[Block, I64, I64]] = []
 
     @cached_property
-    def image(self) -> U8:
-        """Its pixels, in memory that is taken when the first ones are there: files wait in less.
+    def memory(self) -> U8:
+        """Of its images, taken when the first ones are there: files that are to be decoded wait in less."""
+        form = self._plan.form
+        return self._lend("image", (form.slot_bytes,) if form else self._plan.shape, np.dtype(np.uint8), self.count)
 
-        uint8 [batch, height, width, channels]; or [batch, channels, height, width], where the container holds pixels.
+    @cached_property
+    def image(self) -> U8:
+        """Its pixels, [batch, height, width, channels], or as the container holds them: a view of the memory."""
+        return self._plan.view(self.memory)
+
+    @cached_property
+    def slots(self) -> list[memoryview]:
+        """Where lengths and files of the form go."""
+        return self._plan.form.slots(self.memory) if self._plan.form else []
+
+    def put_file(self, place: int, file: FileBytes) -> None:
+        """Keep a file: in its place if it may be of the form, else until the batch is due."""
+        form = self._plan.form
+        if form is not None and len(file) == form.file_bytes:
+            self.slots[place][-len(file) :] = file
+        else:
+            self.files.append(bytes(file))
+            self.places.append(place)
+
+    def decode(self, decoder: PictureDecoder) -> None:
+        """Decode what is not there as pixels.
+
+        Raises:
+            DatasetError: an image is damaged; names the record.
         """
-        return self._lend("image", self._shape, np.dtype(np.uint8), self.count)
+        form = self._plan.form
+        if form is not None and len(self.files) < self.count:
+            others = set(form.find_others(self.memory)).difference(self.places)
+            self.files += [form.file(self.memory, place) for place in others]
+            self.places += others
+        try:
+            decoder.fill(self.files, self.image, self.places)
+        except PictureError as error:
+            block, row = self._find(self.places[error.place])
+            raise block.blame(row, str(error)) from error
+
+    def to_tensor(self, device: torch.device) -> Tensor:
+        """Return its images on a device, uint8 [batch, channels, height, width]."""
+        return self._plan.to_tensor(self.memory, device)
 
     def gather(self) -> dict[str, Array]:
         """Return its columns but images, [batch, ...]; so long, blocks keep them."""
@@ -56,9 +135,13 @@ class Draft:
                 _copy_rows(values, rows, arrays[name], places)
         return arrays
 
+    def _find(self, place: int) -> tuple[Block, int]:
+        """Return where the record of a place is from."""
+        return next((block, int(rows[places == place][0])) for block, rows, places in self.parts if place in places)
+
 
 class Filling:
-    """The batches of a pass, of which one thread fills those that another has not yet taken."""
+    """The batches of a pass, which one thread fills and another takes: the `Room` of who reads."""
 
     def __init__(self, plan: Sequence[Slots], layout: Layout, lend: Lend, *, pixels: bool) -> None:
         """Work out where each record belongs.
@@ -73,41 +156,50 @@ class Filling:
         self._order, self._ends = order, np.cumsum([len(slots.index) for slots in plan])
         self._by_record = np.argsort(order, kind="stable")
         self._due: I64 = order[self._by_record]
-        self._unread, self._at = np.ones(len(order), np.bool_), 0
+        self._unread, self._at = bytearray(b"\1") * len(order), 0
+        self._marks = np.frombuffer(self._unread, np.uint8)
         self._drafts: dict[int, Draft] = {}
-        channels, height, width = layout.shape
-        self._shape = layout.shape if pixels else (height, width, channels)
-        self._small = channels * height * width < _ROW_BYTES
-        self._stored = StoredPngs(layout.shape) if layout.png is not None else None
+        self._landings: dict[int, Landing] = {}
+        self._memory = plan_memory(layout, pixels=pixels)
+        self._stored = StoredPngs(layout.shape) if layout.png is not None and self._memory.form is None else None
         self._lend = lend
+
+    @property
+    def form(self) -> StoredForm | None:
+        """The form in which images lie in batches, if they are files there."""
+        return self._memory.form
 
     def missing(self, steps: int) -> int | None:
         """Return the first record that has not been read of those that the first `steps` steps need."""
-        end = self._ends[min(steps, len(self._ends)) - 1]
-        rest = self._unread[self._at : end]
-        step = int(rest.argmax()) if len(rest) else 0
-        if len(rest) and rest[step]:
-            self._at += step
-            return int(self._order[self._at])
-        self._at = max(self._at, int(end))
-        return None
+        end = int(self._ends[min(steps, len(self._ends)) - 1])
+        at = self._unread.find(1, self._at, end)
+        self._at = max(self._at, end) if at < 0 else at
+        return None if at < 0 else int(self._order[at])
 
     def count(self, first: int, stop: int) -> int:
         """Return how many places records first .. stop-1 have in the pass."""
         low, high = np.searchsorted(self._due, [first, stop])
         return int(high - low)
 
-    def begin(self, block: Block) -> Landing:
+    def begin(self, block: Block) -> None:
         """Find the places of a block's records."""
         low, high = np.searchsorted(self._due, [block.first, block.stop])
         rows, positions = self._due[low:high] - block.first, self._by_record[low:high]
         numbers = np.searchsorted(self._ends, positions, side="right")
         places = positions - np.concatenate([[0], self._ends])[numbers]
-        for number in np.unique(numbers).tolist():
+        for number in sorted(set(numbers.tolist())):
             here = numbers == number
             self._draft(number).parts.append((block, rows[here], places[here]))
-        straight = bool((np.diff(rows) == 1).all() and (np.diff(positions) == 1).all())
-        return Landing(block, rows, positions, numbers, places, straight)
+        steps = np.diff(rows)
+        straight = bool((steps == 1).all() and (np.diff(positions) == 1).all())
+        lists = rows.tolist(), positions, numbers.tolist(), places.tolist()
+        repeats = bool((steps == 0).any())
+        whole = len(rows) == len(block.labels) and not repeats
+        self._landings[block.first] = Landing(*lists, straight, repeats, whole)
+
+    def end(self, block: Block) -> int:
+        """Forget a block that has been read, and return how many places its records had."""
+        return len(self._landings.pop(block.first).rows)
 
     def take(self, step: int) -> Draft:
         """Return the batch of a step, of which nothing is missing; it is no longer kept here."""
@@ -116,62 +208,90 @@ class Filling:
     def _draft(self, number: int) -> Draft:
         if number not in self._drafts:
             size = int(self._ends[number] - (self._ends[number - 1] if number else 0))
-            self._drafts[number] = Draft(size, self._lend, self._shape)
+            self._drafts[number] = Draft(size, self._lend, self._memory)
         return self._drafts[number]
 
-    def put(self, landing: Landing, row: int, pictures: Pictures) -> None:
-        """Put pictures, the first of which is a block's row, into their places."""
-        low, high = landing.rows.searchsorted([row, row + len(pictures)]).tolist()
-        rows, numbers, places = landing.rows[low:high] - row, landing.numbers[low:high], landing.places[low:high]
-        if isinstance(pictures, list):
-            for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
-                self._put_file(self._drafts[number], place, pictures[which], (landing.block, row + which))
-        elif landing.straight and high > low:
-            for number in range(int(numbers[0]), int(numbers[-1]) + 1):
-                which, where = (_span(values[numbers == number]) for values in (rows, places))
-                pictures.copy(which, self._drafts[number].image[where])
-        elif self._small and pictures.rows is not None:
-            for number in np.unique(numbers).tolist():
-                here = numbers == number
-                self._drafts[number].image[places[here]] = pictures.rows[rows[here]]
-        elif pictures.rows is not None:
-            table = pictures.rows
-            for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
-                self._drafts[number].image[place] = table[which]
-        else:
-            for which, number, place in zip(rows.tolist(), numbers.tolist(), places.tolist(), strict=True):
-                pictures.copy(which, self._drafts[number].image[place])
-        self._unread[landing.positions[low:high]] = False
+    def slots(self, block: Block, row: int, count: int, spare: Scratch) -> list[memoryview]:
+        """Return where the files of some rows of a block go: those of no batch of this rank into memory to spare."""
+        landing, drafts = self._landings[block.first], self._drafts
+        low, high = landing.find(row, row + count)
+        due = zip(landing.numbers[low:high], landing.places[low:high], strict=True)
+        if landing.all:
+            return [drafts[number].slots[place] for number, place in due]
+        size = self._memory.form.page_bytes if self._memory.form else 0
+        rest = spare.take(count * size)
+        found = [rest[at : at + size] for at in range(0, len(rest), size)]
+        for which, (number, place) in zip(landing.rows[low:high], due, strict=True):
+            found[which - row] = drafts[number].slots[place]
+        return found
 
-    def _put_file(self, draft: Draft, place: int, file: FileBytes, source: tuple[Block, int]) -> None:
-        """Copy what is a stored PNG; keep any other file until its batch is due."""
+    def put(self, block: Block, row: int, pictures: Pictures) -> None:
+        """Put pictures, the first of which is a block's row, into their places."""
+        landing = self._landings[block.first]
+        low, high = landing.find(row, row + len(pictures))
+        if isinstance(pictures, Landed):
+            if landing.repeats:
+                self._repeat(landing.between(row, row + len(pictures)))
+        elif isinstance(pictures, list):
+            for which, number, place in landing.between(row, row + len(pictures)):
+                self._put_file(self._drafts[number], place, pictures[which - row])
+        elif landing.straight:
+            for number, first, last in _runs(landing.numbers[low:high]):
+                which, place, size = landing.rows[low + first] - row, landing.places[low + first], last + 1 - first
+                pictures.copy(slice(which, which + size), self._drafts[number].image[place : place + size])
+        else:
+            for which, number, place in landing.between(row, row + len(pictures)):
+                pictures.copy(which - row, self._drafts[number].image[place])
+        self._marks[landing.positions[low:high]] = 0
+
+    def _put_file(self, draft: Draft, place: int, file: FileBytes) -> None:
+        """Copy the pixels of a stored PNG; keep any other file."""
         stored = self._stored.find(file) if self._stored else None
         if stored is not None:
             stored.copy(0, draft.image[place])
-            return
-        draft.files.append(bytes(file))
-        draft.places.append(place)
-        draft.sources.append(source)
+        else:
+            draft.put_file(place, file)
+
+    def _repeat(self, due: list[tuple[int, int, int]]) -> None:
+        """Copy files that have landed in the last of several places to those before it."""
+        for (which, number, place), (same, other, last) in reversed(list(pairwise(due))):
+            if which == same:
+                self._drafts[number].slots[place][:] = self._drafts[other].slots[last]
 
 
 @dataclass(frozen=True, slots=True)
 class Landing:
     """Where a block's rows that are due belong: positions in the pass, batches by number, and places there.
 
-    straight: they are one behind the other, there as here.
+    straight: they are one behind the other, there as here; repeats: some have several places; all: each of the block's
+    rows has one.
     """
 
-    block: Block
-    rows: I64
+    rows: list[int]
     positions: I64
-    numbers: I64
-    places: I64
+    numbers: list[int]
+    places: list[int]
     straight: bool
+    repeats: bool
+    all: bool
+
+    def find(self, row: int, stop: int) -> tuple[int, int]:
+        """Return where, in these lists, the block's rows from `row` up to `stop` are."""
+        return (row, stop) if self.all else (bisect_left(self.rows, row), bisect_left(self.rows, stop))
+
+    def between(self, row: int, stop: int) -> list[tuple[int, int, int]]:
+        """Return (row, number of the batch, place there) of these rows."""
+        low, high = self.find(row, stop)
+        return list(zip(self.rows[low:high], self.numbers[low:high], self.places[low:high], strict=True))
 
 
-def _span(values: I64) -> slice:
-    """Return consecutive numbers as a slice."""
-    return slice(int(values[0]), int(values[-1]) + 1)
+def _runs(values: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Yield each of ascending values, and the first and last place that it is at."""
+    first = 0
+    while first < len(values):
+        stop = bisect_right(values, values[first])
+        yield values[first], first, stop - 1
+        first = stop
 
 
 def _copy_rows(values: Array, rows: I64, target: Array, places: I64) -> None:

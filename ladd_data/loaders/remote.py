@@ -77,6 +77,10 @@ class Source(ABC):
         self.stop = threading.Event()
         """Set to end every wait at once, with a StoppedError."""
 
+    def stamp(self, path: str) -> Any:
+        """Return what changes whenever a program writes to a file, or puts another in its place; None where unknown."""
+        return None
+
     @abstractmethod
     def size(self, path: str) -> int | None:
         """Return a file's bytes; None where it cannot be known without reading it.
@@ -105,6 +109,14 @@ class LocalSource(Source):
         """Look at nothing yet."""
         super().__init__(str(path))
         self.path = path
+
+    def stamp(self, path: str) -> Any:
+        """Return inode, size and time of the last change."""
+        try:
+            stat = (self.path / path).stat()
+        except OSError as error:
+            raise SourceError(f"{self.path / path}: {error.strerror or error}.") from error
+        return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
     def size(self, path: str) -> int:
         """Return a file's bytes."""

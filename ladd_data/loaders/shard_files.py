@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from ladd_data.shards.folder import SHARDS_PATH, Shard
 _AGAIN = "Download the dataset again."
 _HEADER_BYTES = 512
 """Read with each part: the header of the page behind it."""
+_MOST_SLOTS = os.sysconf("SC_IOV_MAX")
+"""Pieces of memory that one call of the system reads into."""
 _TAIL_BYTES = 256 * 1024
 """Of a Parquet shard fetched at first: most footers are in it."""
 
@@ -38,6 +40,19 @@ class Window(ABC):
     def peek(self, position: int, size: int) -> bytes:
         """Return the same as a copy."""
         return bytes(self.part(position, size))
+
+    def land(self, position: int, head: int, slots: Sequence[memoryview]) -> bytes | None:
+        """Return the first `head` bytes from a position on, and read those behind them into `slots`, one after the other.
+
+        Returns None where fewer are there, or they cannot be had in this way.
+        """
+        content, at = self.part(position, head + sum(map(len, slots))), head
+        if len(content) < head + sum(map(len, slots)):
+            return None
+        for slot in slots:
+            slot[:] = content[at : at + len(slot)]
+            at += len(slot)
+        return bytes(content[:head])
 
     def close(self) -> None:  # noqa: B027, nothing is open unless a subclass says so
         """Let go of what is open."""
@@ -79,8 +94,10 @@ class FileWindow(Window):
         super().__init__(shard)
         self._path, self._scratch = path / shard.path, scratch
         self._behind = (-1, b"")
-        with _naming(self._path):
+        try:
             self._file = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise _name(self._path, error) from error
 
     def part(self, position: int, size: int) -> memoryview:
         """Return bytes of the shard, valid until the next call.
@@ -88,12 +105,12 @@ class FileWindow(Window):
         Raises:
             SourceError: they cannot be read, or the file has been cut short.
         """
-        size = max(0, min(size, self._shard.bytes - position))
-        more = min(_HEADER_BYTES, self._shard.bytes - position - size)
+        left = self._shard.bytes - position
+        size = max(0, min(size, left))
         skipped = position % PAGE_BYTES
-        memory = self._scratch.take(skipped + size + more)
-        self._read_into(memory, position - skipped)
         end = skipped + size
+        memory = self._scratch.take(end + min(_HEADER_BYTES, left - size))
+        self._read_into(memory, position - skipped)
         self._behind = position + size, bytes(memory[end:])
         return memory[skipped:end]
 
@@ -102,14 +119,37 @@ class FileWindow(Window):
         start, content = self._behind
         if position == start and size <= len(content):
             return content[:size]
-        with _naming(self._path):
+        try:
             return os.pread(self._file, size, position)
+        except OSError as error:
+            raise _name(self._path, error) from error
+
+    def land(self, position: int, head: int, slots: Sequence[memoryview]) -> bytes | None:
+        """Read into `slots` without a copy in between, so far as the system takes so many of them at once.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        if len(slots) + 2 > _MOST_SLOTS:
+            return None
+        front, behind = bytearray(head), bytearray(_HEADER_BYTES)
+        stop = position + head + sum(map(len, slots))
+        try:
+            count = os.preadv(self._file, [front, *slots, behind], position)
+        except OSError as error:
+            raise _name(self._path, error) from error
+        if position + count < stop:
+            return None
+        self._behind = stop, bytes(behind[: position + count - stop])
+        return bytes(front)
 
     def _read_into(self, memory: memoryview, start: int) -> None:
         done = 0
         while done < len(memory):
-            with _naming(self._path):
+            try:
                 count = os.preadv(self._file, [memory[done:]], start + done)
+            except OSError as error:
+                raise _name(self._path, error) from error
             if not count:
                 found = f"found the end at byte {start + done}; expected {self._shard.bytes} bytes"
                 raise SourceError(f"{self._path}: {found}. The file was cut short: download it again.")
@@ -125,13 +165,9 @@ class FileWindow(Window):
         os.close(self._file)
 
 
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _name(path: Path, error: OSError) -> SourceError:
     """Turn the system's errors into ours, which name the file."""
-    try:
-        yield
-    except OSError as error:
-        raise SourceError(f"{path}: {error.strerror or error}.") from error
+    return SourceError(f"{path}: {error.strerror or error}.")
 
 
 @contextmanager

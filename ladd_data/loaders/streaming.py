@@ -21,12 +21,13 @@ from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import MAX_JSON_BYTES
 from ladd_data.loaders.batches import KEPT, BatchMaker, CutViews
 from ladd_data.loaders.block_order import WINDOW, block_sizes, mix_blocks
-from ladd_data.loaders.blocks import Block, Memory, Pages, ShardBlocks, Verify, check_verify, open_blocks
+from ladd_data.loaders.blocks import Block, Known, Memory, Pages, ShardBlocks
 from ladd_data.loaders.buffers import Buffers, Scratch
 from ladd_data.loaders.decode import to_tensors
-from ladd_data.loaders.filling import Draft, Filling, Landing
+from ladd_data.loaders.filling import Draft, Filling
 from ladd_data.loaders.loader import Loader, Placement
-from ladd_data.loaders.picture_files import PictureDecoder, PictureError
+from ladd_data.loaders.open_shard import Verify, check_verify, open_blocks
+from ladd_data.loaders.picture_files import PictureDecoder
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.ranks import find_rank
 from ladd_data.loaders.remote import LocalSource, Patience, Source, open_source
@@ -177,7 +178,7 @@ class StreamingLoader(Loader):
         self._cut = _ViewCutter(folder.manifest, make.device)
         self._groups = Buffers((), np.dtype(np.uint8), keep=_KEPT)
         self._buffers: dict[str, Buffers] = {}
-        self._verified: set[Any] = set()
+        self._known = Known()
 
     def model_input(self, images: Tensor) -> Tensor:
         """Turn stored pixels, uint8 [..., channels, height, width], into model input, float32, as a Dataset does."""
@@ -186,27 +187,23 @@ class StreamingLoader(Loader):
     def _batches(self, steps: Iterator[Slots]) -> Generator[Batch, None, None]:
         self._source.stop.clear()
         plan = list(steps)
-        memory = Memory(Scratch(), self._groups, self._lend)
         filling = Filling(plan, self._folder.layout, self._lend, pixels=self._folder.container.HOLDS_PIXELS)
+        memory = Memory(Scratch(), self._groups, self._lend, filling, self._make.wants)
         ahead = 0 if isinstance(self._source, LocalSource) else _AHEAD
         with _Pass(self._folder, filling, partial(self._open, memory), ahead) as reading:
             make = partial(self._make_batch, reading)
             yield from make_ahead(make, enumerate(plan), stop=self._source.stop.set)
 
     def _open(self, memory: Memory, index: int) -> ShardBlocks:
-        return open_blocks(self._source, self._folder, index, self._verify, memory, self._verified)
+        return open_blocks(self._source, self._folder, index, self._verify, memory, self._known)
 
     def _make_batch(self, reading: _Pass, step: tuple[int, Slots]) -> Batch:
         draft, slots = reading.take(step[0]), step[1]
         arrays, device = draft.gather(), self._make.device
-        image = torch.from_numpy(draft.image)
-        if not self._folder.container.HOLDS_PIXELS:
-            image = image.permute(0, 3, 1, 2)
+        image = draft.to_tensor(device)
         boxes = {name: torch.from_numpy(arrays[name].astype(kind)) for name, kind in _PLAIN.items() if name in arrays}
         stored = to_tensors(pick(arrays, KEPT), device, copy=False)
         label = torch.from_numpy(arrays["label"]).to(device)
-        if device.type != "cpu":
-            image = image.to(device).contiguous()
         return self._make.make(slots, image, label, stored, self._cut.of(boxes) if self._make.labels else None)
 
     def _lend(self, name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic], rows: int) -> Array:
@@ -252,11 +249,7 @@ class _Pass:
                 self._coming.append(self._reader.submit(self._read, self._asked))
             self._coming.popleft().result()
         draft = self._filling.take(step)
-        try:
-            self._decoder.fill(draft.files, draft.image, draft.places)
-        except PictureError as error:
-            block, row = draft.sources[error.place]
-            raise block.blame(row, str(error)) from error
+        draft.decode(self._decoder)
         return draft
 
     def _read(self, steps: int) -> None:
@@ -272,15 +265,20 @@ class _Pass:
 
     def _advance(self, record: int) -> None:
         """Read on in a record's block until it is there."""
-        strand = next((strand for strand in self._begun if strand.holds(record)), None) or self._begin(record)
+        for strand in self._begun:
+            if strand.first <= record < strand.stop:
+                break
+        else:
+            strand = self._begin(record)
+        block, put = strand.block, self._filling.put
         for row, pictures in strand.pages:
-            self._filling.put(strand.landing, row, pictures)
-            done = row + len(pictures)
-            if strand.block.first + done > record and done < len(strand.block.labels):
+            put(block, row, pictures)
+            done = strand.first + row + len(pictures)
+            if record < done < strand.stop:
                 return
         self._begun.remove(strand)
         number = self._shard_of(record)
-        self._left[number] -= len(strand.landing.rows)
+        self._left[number] -= self._filling.end(strand.block)
         if self._left[number] == 0:
             self._shards.pop(number).close()
 
@@ -289,7 +287,8 @@ class _Pass:
         if number not in self._shards:
             self._shards[number] = self._open(number)
         block, pages = self._shards[number].read(record)
-        strand = _Strand(block, pages, self._filling.begin(block))
+        self._filling.begin(block)
+        strand = _Strand(block, pages, block.first, block.stop)
         self._begun.append(strand)
         return strand
 
@@ -299,15 +298,12 @@ class _Pass:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Strand:
-    """A block that has been begun: its pages to come, and where its records belong."""
+    """A block that has been begun, its pages to come, and its records: the first, and that behind the last."""
 
     block: Block
     pages: Pages
-    landing: Landing
-
-    def holds(self, record: int) -> bool:
-        """Tell whether a record is one of the block's."""
-        return self.block.first <= record < self.block.stop
+    first: int
+    stop: int
 
 
 class _ViewCutter:

@@ -7,8 +7,9 @@ from contextlib import closing
 
 import numpy as np
 
-from ladd_data.loaders.blocks import Block, Memory, Pictures, open_blocks
+from ladd_data.loaders.blocks import Block, Known, Landed, Memory, Pictures
 from ladd_data.loaders.buffers import Buffers, Scratch
+from ladd_data.loaders.open_shard import open_blocks
 from ladd_data.loaders.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.remote import LocalSource
 from ladd_data.shards.folder import Folder
@@ -37,7 +38,7 @@ def unpack(folder: Folder, out: U8 | None = None) -> Iterator[tuple[int, Records
         first = 0
         for index, shard in enumerate(folder.shards):
             stop = first + shard.rows
-            with closing(open_blocks(LocalSource(folder.path), folder, index, "pages", memory, set())) as blocks:
+            with closing(open_blocks(LocalSource(folder.path), folder, index, "pages", memory, Known())) as blocks:
                 while first < stop:
                     block, pages = blocks.read(first)
                     unpacked = _Unpacked(folder, decoder, block, out)
@@ -66,6 +67,7 @@ class _Unpacked:
 
     def put(self, row: int, pictures: Pictures) -> None:
         """Take the pictures from a row on."""
+        assert not isinstance(pictures, Landed)  # nobody was told where to
         pixels = self.pixels[row : row + len(pictures)]
         rows = pixels.transpose(0, 2, 3, 1) if self._rows_first else pixels
         if not isinstance(pictures, list):

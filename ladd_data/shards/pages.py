@@ -5,6 +5,8 @@ Source: https://parquet.apache.org/docs/file-format/data-pages/encodings/ (RLE, 
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ladd_data.shards.container import ShardError
@@ -29,14 +31,14 @@ def read_files(page: memoryview, count: int) -> U8 | list[memoryview]:
     Raises:
         ShardError: there is a null, or the lengths do not add up to the page.
     """
-    size = int.from_bytes(page[:4], "little")
-    if len(page) < 4 + size or not _are_defined(bytes(page[4 : 4 + size]), count):
+    values = page[4 + int.from_bytes(page[:4], "little") :]
+    if not are_defined(bytes(page[: len(page) - len(values)]), count):
         raise ShardError("LADD-020", 'null in column "image.bytes", or definition levels that cannot be read')
-    values = page[4 + size :]
-    length = int.from_bytes(values[:4], "little")
-    if count and len(values) == count * (4 + length):
-        table = np.frombuffer(values, np.uint8).reshape(count, 4 + length)
-        if table[:, :4].tobytes() == table[0, :4].tobytes() * count:
+    length = bytes(values[:4])
+    row = 4 + int.from_bytes(length, "little")
+    if count and len(values) == count * row:
+        table: U8 = np.ndarray((count, row), np.uint8, values)
+        if table[:, :4].tobytes() == length * count:
             return table[:, 4:]
     files, at = [], 0
     for _ in range(count):
@@ -48,6 +50,23 @@ def read_files(page: memoryview, count: int) -> U8 | list[memoryview]:
     if at != len(values):
         raise ShardError("LADD-020", "bytes behind the last file of a page")
     return files
+
+
+def are_defined(head: bytes, count: int) -> bool:
+    """Say whether the head of a page, definition levels behind their length, says of `count` values that none is null."""
+    return head == _usual_head(count) or (
+        head[:4] == (len(head) - 4).to_bytes(4, "little", signed=True) and _are_defined(head[4:], count)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _usual_head(count: int) -> bytes:
+    """Return the head of a page of `count` values with all levels in one run, as those of eight values and more are."""
+    run, rest = b"", count << 1
+    while rest > 127:
+        run, rest = run + bytes([rest & 127 | 128]), rest >> 7
+    run += bytes([rest, _DEFINED])
+    return len(run).to_bytes(4, "little") + run
 
 
 def _are_defined(levels: bytes, count: int) -> bool:

@@ -25,6 +25,8 @@ from ladd_data.shards.tables import (
     to_strings,
 )
 
+_CHUNKS = {"min_chunk_size": 512 * 1024, "max_chunk_size": 2 * 2**20, "norm_level": 0}
+"""Where content-defined chunking ends pages: twice Arrow's sizes, as each page costs a reader its time."""
 SUFFIX = ".parquet"
 HOLDS_PIXELS = False
 
@@ -82,7 +84,8 @@ class ParquetWriter(ParquetFiles):
             column_encoding=split or None,
             write_page_index=True,
             write_page_checksum=True,
-            use_content_defined_chunking=self._chunked,
+            use_content_defined_chunking=_CHUNKS if self._chunked else False,
+            data_page_size=2 * _CHUNKS["max_chunk_size"],  # so that chunks alone end pages
         )
         self._files.append(file)
         self._writers.append(writer)
