@@ -19,6 +19,7 @@ import importlib.metadata
 import importlib.util
 import itertools
 import json
+import mmap
 import os
 import platform
 import shutil
@@ -137,6 +138,7 @@ def measure(name: str, folder: Path, arrays: Path, batch: int, seconds: float) -
     more = ("datasets",) if name.startswith("datasets") else ()
     for package in ("ladd_data.dataset", "webdataset", *case.needs, *more):
         importlib.import_module(package)
+    touch_memory()
     peak, began = Peak(), time.perf_counter()
     try:
         epochs = case.read(folder, batch)
@@ -151,6 +153,13 @@ def measure(name: str, folder: Path, arrays: Path, batch: int, seconds: float) -
     row["mb"] = peak.end()
     row["limit"] = measure_limit(arrays, batch)
     return row
+
+
+def touch_memory(size: int = 512 * 2**20) -> None:
+    """Write to memory and give it back, so that the host of a virtual machine has given it before time is taken."""
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        for start in range(0, size, mmap.PAGESIZE):
+            memory[start] = 1
 
 
 def measure_limit(arrays: Path, batch: int) -> float:
@@ -310,6 +319,8 @@ Shared machines make single numbers unsure: believe differences above a factor o
   others cost the same for each record (compare rows at 2,000 and 20,000), and would take gigabytes each to write.
 - **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
   any cache (ours, or that of `datasets`) was filled.
+- Before each form its process writes to half a gigabyte of memory and gives it back: on a virtual machine, memory that
+  the host has not given yet costs up to 4 ms for 2 MB, whoever touches it first (here 0.4 s a gigabyte and more).
 - **Memory**: peak of anonymous and shared memory of all processes, above what there was after the
   imports. **Disk**: with caches.
 """

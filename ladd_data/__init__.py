@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ladd_data.labeling.store import GivenLabels as GivenLabels
     from ladd_data.labeling.store import store_labels as store_labels
     from ladd_data.loaders.mapstyle import collate as collate
-    from ladd_data.loaders.streaming import stream as stream
+    from ladd_data.loaders.reading.remote import Patience as Patience
+    from ladd_data.loaders.streaming.stream import stream as stream
     from ladd_data.manifest import SPEC_VERSION as SPEC_VERSION
     from ladd_data.manifest import Boxes as Boxes
     from ladd_data.manifest import Classes as Classes
@@ -83,6 +84,7 @@ _HOMES = {
     "Mix": "manifest",
     "Opaque": "manifest",
     "Normalization": "manifest",
+    "Patience": "loaders.reading.remote",
     "Pictures": "pictures",
     "Preset": "converter",
     "Problem": "errors",
@@ -106,7 +108,7 @@ _HOMES = {
     "pull": "hub",
     "push": "hub",
     "store_labels": "labeling.store",
-    "stream": "loaders.streaming",
+    "stream": "loaders.streaming.stream",
     "validate": "validation",
 }
 

@@ -15,19 +15,19 @@ from torch import Tensor
 from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.loaders.batches import BatchMaker
 from ladd_data.loaders.buffers import new_array
-from ladd_data.loaders.cache import is_cached, is_vouched, key_of, verify_once
-from ladd_data.loaders.cached import open_cached
+from ladd_data.loaders.caching.cache import is_cached, is_vouched, key_of, verify_once
+from ladd_data.loaders.caching.cached import open_cached
+from ladd_data.loaders.caching.partner_images import CachedImages
 from ladd_data.loaders.decode import decode_probs, find_soft, to_tensors
 from ladd_data.loaders.hugging_face import open_with_datasets
 from ladd_data.loaders.loader import Loader
 from ladd_data.loaders.mapstyle import MapDataset
 from ladd_data.loaders.opening import open_loader
-from ladd_data.loaders.partner_images import CachedImages
 from ladd_data.loaders.placement import Choice
 from ladd_data.loaders.places import ViewPlaces
 from ladd_data.loaders.ranks import find_rank
+from ladd_data.loaders.reading.unpacking import unpack
 from ladd_data.loaders.schedule import Last, Schedule
-from ladd_data.loaders.unpacking import unpack
 from ladd_data.manifest import ByRecord, Manifest, Mix, ViewSpec
 from ladd_data.remote import explain_stale, find_folder
 from ladd_data.shards.container import clause_of

@@ -15,7 +15,7 @@ import torch
 from making import label
 
 import ladd_data as ladd
-from ladd_data.loaders import cache, cached
+from ladd_data.loaders.caching import cache, cached
 from ladd_data.shards.plan import ShardPlan
 from ladd_data.testing import check_loader
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ladd_data as ladd
-from ladd_data.loaders.column_pages import NumberPages, TextPages
+from ladd_data.loaders.reading.column_pages import NumberPages, TextPages
 from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import arrow_type
 from ladd_data.shards.limits import Chunk, read_groups, walk_pages

@@ -15,8 +15,8 @@ from torch.nn.functional import interpolate, pad
 import ladd_data as ladd
 from ladd_data.convert import convert, prepare
 from ladd_data.loaders import batches
+from ladd_data.loaders.memory.resident import ResidentLoader
 from ladd_data.loaders.order import epoch_order
-from ladd_data.loaders.resident import ResidentLoader
 from ladd_data.pixels import apply_affine
 from ladd_data.views.golden import digest_view
 from ladd_data.views.reference import reference_view

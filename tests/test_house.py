@@ -133,9 +133,10 @@ def test_the_command_line_starts_without_torch() -> None:
 
 FRONT_DOOR = """
     Answers Ask Batch Boxes Classes Coding ConvertError Converter Dataset DatasetError Description Distilled
-    EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Opaque Pictures Preset Problem
-    RECIPES Recipe Record SPEC_VERSION SoftValues UsageError ViewLabels __version__ boxes check_labels collate evaluate
-    grid imagenet_indices load load_labeler load_online losses open_pictures pull push store_labels stream validate
+    EvaluationPlan Full GivenLabels LabelError LaddError Manifest Mix Normalization Opaque Patience Pictures Preset
+    Problem RECIPES Recipe Record SPEC_VERSION SoftValues UsageError ViewLabels __version__ boxes check_labels collate
+    evaluate grid imagenet_indices load load_labeler load_online losses open_pictures pull push store_labels stream
+    validate
 """
 
 

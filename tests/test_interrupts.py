@@ -22,7 +22,7 @@ while True:
 """
 HUNG = """
 print("begun", flush=True)
-for batch in ladd.stream(place, 2, patience=ladd_data.loaders.remote.Patience(timeout=3600)):
+for batch in ladd.stream(place, 2, patience=ladd.Patience(timeout=3600)):
     pass
 """
 OPENING = """
@@ -59,7 +59,7 @@ def test_an_interrupt_ends_the_process_and_leaves_nothing(
     server.fault = hang
     place = server.address if work == "hung" else str(labelled)
     code = {"streaming": STREAMING, "hung": HUNG}.get(work, OPENING.format(placement=work))
-    code = f"import signal, ladd_data, ladd_data as ladd\nimport ladd_data.loaders.remote\nplace = {place!r}\n{code}"
+    code = f"import signal, ladd_data as ladd\nplace = {place!r}\n{code}"
     homes = {name: tmp_path / name for name in ("LADD_CACHE", "TMPDIR", "HOME")}
     for home in homes.values():
         home.mkdir()

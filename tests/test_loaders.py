@@ -20,7 +20,8 @@ from ladd_data.encodings.coding import decode_logits
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
-from ladd_data.loaders import batches, cached, placement
+from ladd_data.loaders import batches, placement
+from ladd_data.loaders.caching import cached
 from ladd_data.loaders.loader import Loader, PlacementName
 from ladd_data.loaders.placement import choose_placement
 from ladd_data.loaders.schedule import Schedule, Slots

@@ -30,14 +30,12 @@ from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.export import export_dataset
 from ladd_data.labeling.label import BoxDraw, LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
-from ladd_data.loaders import streaming
-from ladd_data.loaders.block_order import BlockShuffle
-from ladd_data.loaders.picture_files import PictureDecoder
-from ladd_data.loaders.remote import Patience, SourceError, open_source
-from ladd_data.loaders.stored_pngs import StoredPngs
-from ladd_data.loaders.streaming import StreamingLoader
+from ladd_data.loaders.reading.remote import Patience, open_source
+from ladd_data.loaders.reading.source import SourceError
+from ladd_data.loaders.streaming import stream as streaming
+from ladd_data.loaders.streaming.block_order import BlockShuffle
+from ladd_data.loaders.streaming.stream import StreamingLoader
 from ladd_data.manifest import Boxes
-from ladd_data.png import encode_png
 from ladd_data.shards import plan
 from ladd_data.testing import check_loader
 from ladd_data.types import Batch, Edition
@@ -460,55 +458,6 @@ def test_a_shard_that_is_harmed_while_it_is_streamed_is_a_named_error(many: Path
         list(batches)
 
     assert isinstance(caught.value, ladd.DatasetError | SourceError)
-
-
-# Pictures
-
-
-@pytest.mark.parametrize(
-    "shape", [(3, 32, 32), (1, 28, 28), (3, 128, 128), (3, 224, 224), (3, 200, 301), (1, 300, 300)]
-)
-def test_stored_pngs_are_unpacked_without_a_decoder(
-    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
-    page = memoryview(b"".join(encode_png(image, "stored") for image in pixels))
-    size = len(page) // 4
-    files = [page[start : start + size] for start in range(0, len(page), size)]
-    decoder = PictureDecoder(shape, png=True)
-    monkeypatch.setattr(decoder, "_decode", None)
-
-    out = np.zeros((4, shape[1], shape[2], shape[0]), np.uint8)
-    decoder.fill(files, out)
-    decoder.close()
-    assert np.array_equal(out.transpose(0, 3, 1, 2), pixels)
-
-    stored = StoredPngs(shape).find_all(np.frombuffer(page, np.uint8).reshape(4, size))
-    assert stored is not None
-    together, alone, planes = np.zeros_like(out), np.zeros_like(out), np.zeros_like(pixels)
-    stored.copy(slice(0, 4), together)
-    for row in range(4):
-        stored.copy(row, alone[row])
-    stored.copy(slice(0, 4), planes.transpose(0, 2, 3, 1))
-    assert np.array_equal(together, out) and np.array_equal(alone, out) and np.array_equal(planes, pixels)
-
-
-def test_pngs_that_are_stored_otherwise_go_to_the_decoder() -> None:
-    shape = (3, 32, 32)
-    pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), np.uint8)
-    plain = encode_png(pixels[0], "stored")
-    filtered = bytearray(encode_png(pixels[2], "stored"))
-    filtered[48 + 97] = 2  # a row that adds the one above: other pixels, and an Adler-32 that is wrong now
-    decoder = PictureDecoder(shape, png=True)
-    out = np.zeros((3, 32, 32, 3), np.uint8)
-
-    decoder.fill([plain, encode_png(pixels[1], "small"), plain], out)
-    assert np.array_equal(out[1].transpose(2, 0, 1), pixels[1])
-    table = np.frombuffer(plain + bytes(filtered), np.uint8).reshape(2, -1)
-    assert StoredPngs(shape).find_all(table[:1]) is not None and StoredPngs(shape).find_all(table) is None
-    with pytest.raises(ValueError, match="damaged PNG"):
-        decoder.fill([plain, bytes(filtered)], out[:2])
-    decoder.close()
 
 
 def test_the_dataset_streams_too(many: Path) -> None:

@@ -18,6 +18,8 @@ CARD_PATH = "README.md"
 MAX_HEADER = 4 * 2**20
 DEFAULT = "default"
 """The config of the records."""
+_TOO_DEEP = "exceeded maximum nesting depth"
+"""What libyaml says of levels that it does not follow."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one is ten times faster, where there is one
 _SIZE_CATEGORIES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 _SOURCES = {
@@ -148,7 +150,10 @@ def read_card_header(text: str) -> dict[str, Any]:
     except LimitError:
         raise
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"YAML that cannot be parsed ({' '.join(str(error).split())})") from error
+        said = " ".join(str(error).split())
+        if _TOO_DEEP in said:
+            raise LimitError(f"YAML nested more than {MAX_JSON_DEPTH} times ({said})") from error
+        raise ValueError(f"YAML that cannot be parsed ({said})") from error
     if not isinstance(header, dict):
         raise ValueError("a YAML block that is not a mapping")
     return header
@@ -157,8 +162,8 @@ def read_card_header(text: str) -> dict[str, Any]:
 def _check_events(text: str) -> None:
     """Refuse YAML that costs more than it weighs, before anything is built from it.
 
-    libyaml's loader overflows the C stack on deep nesting (PyYAML 6.0), and an alias lets a few lines
-    stand for gigabytes.
+    libyaml's loader overflows the C stack on deep nesting (PyYAML 6.0; from 6.0.4 on it refuses a thousand levels
+    itself), and an alias lets a few lines stand for gigabytes.
     """
     depth = 0
     for number, event in enumerate(yaml.parse(text, _LOADER)):

@@ -10,7 +10,7 @@ import typer
 from ladd_data.cli.console import AsJson, print_json
 
 if TYPE_CHECKING:
-    from ladd_data.loaders.cache import Entry
+    from ladd_data.loaders.caching.cache import Entry
 
 cache = typer.Typer(
     name="cache",
@@ -23,7 +23,7 @@ cache = typer.Typer(
 @cache.command("list")
 def list_cache(json: AsJson = False) -> None:
     """List the cached datasets, that used last first."""
-    from ladd_data.loaders.cache import cache_root, list_entries
+    from ladd_data.loaders.caching.cache import cache_root, list_entries
 
     entries = list_entries()
     if json:
@@ -44,7 +44,7 @@ def clear(
     json: AsJson = False,
 ) -> None:
     """Remove cached datasets; the datasets themselves stay, and are decoded again when next needed."""
-    from ladd_data.loaders.cache import cache_root, clear_cache
+    from ladd_data.loaders.caching.cache import cache_root, clear_cache
 
     removed = clear_cache(digest)
     if json:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ladd_data.errors import UsageError
 from ladd_data.loaders.batches import BatchMaker
-from ladd_data.loaders.cached import CachedLoader, open_cached
+from ladd_data.loaders.caching.cached import CachedLoader, open_cached
 from ladd_data.loaders.loader import Placement
 from ladd_data.loaders.opening import Opened
 from ladd_data.loaders.schedule import Schedule, Slots, require_int

@@ -8,16 +8,16 @@ from typing import Protocol
 import torch
 
 from ladd_data.loaders.batches import KEPT, BatchMaker
-from ladd_data.loaders.cache import is_cached
-from ladd_data.loaders.cached import CachedLoader, Source, open_cached
+from ladd_data.loaders.caching.cache import is_cached
+from ladd_data.loaders.caching.cached import CachedLoader, Source, open_cached
 from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
-from ladd_data.loaders.pinned import PinnedLoader
+from ladd_data.loaders.memory.pinned import PinnedLoader
+from ladd_data.loaders.memory.resident import ResidentLoader
 from ladd_data.loaders.placement import Choice, choose_placement, decoded_bytes
-from ladd_data.loaders.remote import LocalSource
-from ladd_data.loaders.resident import ResidentLoader
+from ladd_data.loaders.reading.source import LocalSource
 from ladd_data.loaders.schedule import Schedule
-from ladd_data.loaders.streaming import open_stream
+from ladd_data.loaders.streaming.stream import open_stream
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.layout import pick
 from ladd_data.types import I64, U8, Columns

@@ -14,7 +14,7 @@ import torch
 
 from ladd_data.errors import UsageError, nearest
 from ladd_data.loaders.batches import KEPT
-from ladd_data.loaders.cache import cache_root
+from ladd_data.loaders.caching.cache import cache_root
 from ladd_data.loaders.loader import Placement, PlacementName
 from ladd_data.shards.layout import Layout
 from ladd_data.types import TYPE_BYTES

@@ -53,7 +53,7 @@ def read_files(page: memoryview, count: int) -> U8 | list[memoryview]:
 
 
 def are_defined(head: bytes, count: int) -> bool:
-    """Say whether the head of a page, definition levels behind their length, says of `count` values that none is null."""
+    """Say whether the head of a page, definition levels behind their length, says that no value is null."""
     return head == _usual_head(count) or (
         head[:4] == (len(head) - 4).to_bytes(4, "little", signed=True) and _are_defined(head[4:], count)
     )

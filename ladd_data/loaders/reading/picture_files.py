@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from ladd_data.jpeg import decode_jpeg
-from ladd_data.loaders.stored_pngs import FileBytes, StoredPngs
+from ladd_data.loaders.reading.stored_pngs import FileBytes, StoredPngs
 from ladd_data.png import decode_png
 from ladd_data.types import U8
 

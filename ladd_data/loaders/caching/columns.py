@@ -1,4 +1,4 @@
-"""Columns from which the rows of a batch are gathered: in memory, or in mapped files that are compared as they are read."""
+"""Columns from which the rows of a batch are gathered: in memory, or in mapped files, compared as they are read."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class MappedColumn:
 
     def __init__(self, pieces: Sequence[Array], hashes: NDArray[np.uint64]) -> None:
         """Wrap pieces, each [rows, ...], in record order; `hashes`: [records], as `hash_row` made them."""
-        self._pieces, self._hashes = pieces, hashes
+        self._pieces, self._hashes = [piece.reshape(len(piece), -1) for piece in pieces], hashes
         self._ends = np.cumsum([len(piece) for piece in pieces])
         self._firsts = np.concatenate([[0], self._ends])
         self._unseen, self._left = np.ones(len(hashes), np.bool_), len(hashes)
@@ -74,7 +74,7 @@ class MappedColumn:
         """Copy rows, one after the other: no dearer than one take where a row has kilobytes."""
         numbers = np.searchsorted(self._ends, index, side="right")
         rows, pieces = (index - self._firsts[numbers]).tolist(), self._pieces
-        places = zip(out, numbers.tolist(), rows, strict=True)
+        places = zip(out.reshape(len(out), -1), numbers.tolist(), rows, strict=True)
         if not self._left:
             for line, number, row in places:
                 line[...] = pieces[number][row]

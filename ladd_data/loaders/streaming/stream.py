@@ -11,7 +11,6 @@ from functools import partial
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,18 +19,19 @@ from torch import Tensor
 from ladd_data.errors import DatasetError, Problem, UsageError
 from ladd_data.files import MAX_JSON_BYTES
 from ladd_data.loaders.batches import KEPT, BatchMaker, CutViews
-from ladd_data.loaders.block_order import WINDOW, block_sizes, mix_blocks
-from ladd_data.loaders.blocks import Block, Known, Memory, Pages, ShardBlocks
 from ladd_data.loaders.buffers import Buffers, Scratch
 from ladd_data.loaders.decode import to_tensors
-from ladd_data.loaders.filling import Draft, Filling
 from ladd_data.loaders.loader import Loader, Placement
-from ladd_data.loaders.open_shard import Verify, check_verify, open_blocks
-from ladd_data.loaders.picture_files import PictureDecoder
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.ranks import find_rank
-from ladd_data.loaders.remote import LocalSource, Patience, Source, open_source
+from ladd_data.loaders.reading.blocks import Block, Known, Memory, Pages, ShardBlocks
+from ladd_data.loaders.reading.open_shard import Verify, check_verify, open_blocks
+from ladd_data.loaders.reading.picture_files import PictureDecoder
+from ladd_data.loaders.reading.remote import Patience, open_source
+from ladd_data.loaders.reading.source import LocalSource, Source
 from ladd_data.loaders.schedule import Last, Schedule, Slots
+from ladd_data.loaders.streaming.block_order import WINDOW, block_sizes, mix_blocks
+from ladd_data.loaders.streaming.filling import Draft, Filling
 from ladd_data.manifest import MANIFEST_PATH, Manifest, Mix
 from ladd_data.shards.folder import SHARDS_PATH, Folder, check_list, read_metadata
 from ladd_data.shards.layout import pick

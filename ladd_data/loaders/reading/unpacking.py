@@ -7,11 +7,11 @@ from contextlib import closing
 
 import numpy as np
 
-from ladd_data.loaders.blocks import Block, Known, Landed, Memory, Pictures
 from ladd_data.loaders.buffers import Buffers, Scratch
-from ladd_data.loaders.open_shard import open_blocks
-from ladd_data.loaders.picture_files import PictureDecoder, PictureError
-from ladd_data.loaders.remote import LocalSource
+from ladd_data.loaders.reading.blocks import Block, Known, Landed, Memory, Pictures
+from ladd_data.loaders.reading.open_shard import open_blocks
+from ladd_data.loaders.reading.picture_files import PictureDecoder, PictureError
+from ladd_data.loaders.reading.source import LocalSource
 from ladd_data.shards.folder import Folder
 from ladd_data.shards.images import PixelImages
 from ladd_data.shards.layout import Records

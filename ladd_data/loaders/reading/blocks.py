@@ -14,8 +14,8 @@ import numpy as np
 from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.loaders.batches import KEPT, PLACES
 from ladd_data.loaders.buffers import Buffers, Scratch
-from ladd_data.loaders.picture_files import PixelRows
-from ladd_data.loaders.stored_pngs import FileBytes, StoredForm, StoredRows
+from ladd_data.loaders.reading.picture_files import PixelRows
+from ladd_data.loaders.reading.stored_pngs import FileBytes, StoredForm, StoredRows
 from ladd_data.manifest import Boxes
 from ladd_data.shards.container import clause_of, place_of
 from ladd_data.shards.folder import Folder, Shard
@@ -142,7 +142,14 @@ class Room(Protocol):
         """The form; None for no such place."""
 
     def slots(self, block: Block, row: int, count: int, spare: Scratch) -> list[memoryview]:
-        """Return memory of `form.page_bytes` for each of `count` rows of a block from `row` on; `spare`: of unwanted."""
+        """Return memory of `form.page_bytes` for each of some rows of a block.
+
+        Args:
+            block: of the rows.
+            row: the first of them.
+            count: how many.
+            spare: for those that nobody wants.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from typing import Any
 
 from ladd_data.errors import DatasetError, Problem
 from ladd_data.loaders.buffers import PAGE_BYTES, Scratch
-from ladd_data.loaders.remote import PIECE_BYTES, LocalSource, Source, SourceError
+from ladd_data.loaders.reading.remote import PIECE_BYTES
+from ladd_data.loaders.reading.source import LocalSource, Source, SourceError
 from ladd_data.shards.container import MAX_FOOTER_BYTES
 from ladd_data.shards.folder import SHARDS_PATH, Shard
 
@@ -42,7 +43,7 @@ class Window(ABC):
         return bytes(self.part(position, size))
 
     def land(self, position: int, head: int, slots: Sequence[memoryview]) -> bytes | None:
-        """Return the first `head` bytes from a position on, and read those behind them into `slots`, one after the other.
+        """Return the first `head` bytes from a position on, and read those behind them into `slots`, one by one.
 
         Returns None where fewer are there, or they cannot be had in this way.
         """

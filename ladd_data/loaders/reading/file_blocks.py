@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from ladd_data.errors import DatasetError, Problem
-from ladd_data.loaders.blocks import Block, Known, Memory, Pages, ShardBlocks
-from ladd_data.loaders.picture_files import PixelRows
-from ladd_data.loaders.remote import LocalSource, Source
-from ladd_data.loaders.shard_files import fetch
+from ladd_data.loaders.reading.blocks import Block, Known, Memory, Pages, ShardBlocks
+from ladd_data.loaders.reading.picture_files import PixelRows
+from ladd_data.loaders.reading.shard_files import fetch
+from ladd_data.loaders.reading.source import LocalSource, Source
 from ladd_data.shards.folder import Folder, check_footer_at, check_shard
 from ladd_data.shards.images import PixelImages
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ladd_data.loaders.cached import Cached
+from ladd_data.loaders.caching.cached import Cached
 from ladd_data.types import I64, U8
 
 

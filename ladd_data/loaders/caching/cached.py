@@ -16,7 +16,7 @@ from ladd_data.errors import DatasetError, Problem, say_place
 from ladd_data.files import write_synced
 from ladd_data.loaders.batches import DECODED, KEPT, BatchMaker
 from ladd_data.loaders.buffers import Buffers
-from ladd_data.loaders.cache import (
+from ladd_data.loaders.caching.cache import (
     CHECKS,
     DATASET,
     ROWS,
@@ -28,7 +28,7 @@ from ladd_data.loaders.cache import (
     stamp,
     vouch,
 )
-from ladd_data.loaders.columns import Column, MappedColumn, WholeColumn, WrongRowError, hash_row
+from ladd_data.loaders.caching.columns import Column, MappedColumn, WholeColumn, WrongRowError, hash_row
 from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ladd_data.loaders.blocks import Block, Landed, Lend, Pictures
 from ladd_data.loaders.buffers import Scratch
-from ladd_data.loaders.picture_files import PictureDecoder, PictureError
+from ladd_data.loaders.reading.blocks import Block, Landed, Lend, Pictures
+from ladd_data.loaders.reading.picture_files import PictureDecoder, PictureError
+from ladd_data.loaders.reading.stored_pngs import FileBytes, StoredForm, StoredPngs, find_form
 from ladd_data.loaders.schedule import Slots
-from ladd_data.loaders.stored_pngs import FileBytes, StoredForm, StoredPngs, find_form
 from ladd_data.shards.layout import Layout
 from ladd_data.types import I64, U8, Array
 

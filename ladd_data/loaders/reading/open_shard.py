@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 from ladd_data.errors import DatasetError, Problem, UsageError, nearest
-from ladd_data.loaders.blocks import AGAIN, Known, Memory, ShardBlocks
-from ladd_data.loaders.file_blocks import FileBlocks
-from ladd_data.loaders.parquet_blocks import ParquetBlocks
-from ladd_data.loaders.remote import Source
-from ladd_data.loaders.shard_files import check_digest
+from ladd_data.loaders.reading.blocks import AGAIN, Known, Memory, ShardBlocks
+from ladd_data.loaders.reading.file_blocks import FileBlocks
+from ladd_data.loaders.reading.parquet_blocks import ParquetBlocks
+from ladd_data.loaders.reading.shard_files import check_digest
+from ladd_data.loaders.reading.source import Source
 from ladd_data.shards.folder import SHARDS_PATH, Folder
 
 Verify = Literal["pages", "shards"]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from ladd_data.errors import DatasetError, Problem
-from ladd_data.loaders.blocks import Block, Known, Landed, Memory, Pages, Pictures, ShardBlocks
-from ladd_data.loaders.column_pages import NumberPages, TextPages
-from ladd_data.loaders.remote import LocalSource, Source
-from ladd_data.loaders.shard_files import FetchedWindow, FileWindow, Window, open_end
-from ladd_data.loaders.stored_pngs import StoredPngs
+from ladd_data.loaders.reading.blocks import Block, Known, Landed, Memory, Pages, Pictures, ShardBlocks
+from ladd_data.loaders.reading.column_pages import NumberPages, TextPages
+from ladd_data.loaders.reading.shard_files import FetchedWindow, FileWindow, Window, open_end
+from ladd_data.loaders.reading.source import LocalSource, Source
+from ladd_data.loaders.reading.stored_pngs import StoredPngs
 from ladd_data.png import decode_png
 from ladd_data.shards.container import ShardError, clause_of
 from ladd_data.shards.folder import Folder, check_footer_at
@@ -123,7 +123,7 @@ class ParquetBlocks(ShardBlocks):
         return texts, columns.pop("label"), columns
 
     def _wants(self, name: str) -> bool:
-        """Tell whether a column is to be read here; dense labels may come from elsewhere, with where their views lie."""
+        """Tell whether a column is to be read here; dense labels, and where views lie, may come from elsewhere."""
         return self._memory.wants(name) and (self._relabelled is None or name.startswith("soft_"))
 
     def _read_pages_of(
@@ -184,7 +184,9 @@ class ParquetBlocks(ShardBlocks):
         files = read_files(content, count)
         if isinstance(files, list):
             return list(files)
-        stored = self._stored.find_all(files) if self._folder.layout.png else None
+        room = self._memory.room
+        landing = room is not None and room.form is not None  # which takes files
+        stored = self._stored.find_all(files) if self._folder.layout.png and not landing else None
         return [file.data for file in files] if stored is None else stored
 
     def _blame(self, block: Block, row: int, page: Page, content: memoryview, found: int) -> ShardError:

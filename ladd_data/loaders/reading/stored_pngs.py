@@ -1,4 +1,4 @@
-"""Stored PNGs, which are their pixels with a few bytes in between: copied out of a page, or left where they were read to.
+"""Stored PNGs, which are their pixels with a few bytes in between: copied out of a page, or left where they landed.
 
 A stored PNG (no row filter, no deflate) has its bytes at places that the size of the image fixes. Those that are no
 pixels are compared, the rows copied: what a memory copy costs, where a decoder takes ten times as long. The PNG's own

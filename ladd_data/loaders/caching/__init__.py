@@ -1,0 +1,1 @@
+"""The cached loader, and the user's cache of decoded datasets."""
