@@ -29,7 +29,9 @@ from ladd_data.labeling.label import LabelPlan, Reports, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.labeling.store import GivenLabels, store_labels
 from ladd_data.manifest import Coding, Full, Mix, ViewSpec
-from ladd_data.shards import plan
+from ladd_data.shards import label_sets, plan
+from ladd_data.shards.joined import JoinedFolder
+from ladd_data.shards.limits import check_pages
 from ladd_data.shards.plan import ShardPlan
 
 MIX = Mix(count=4, flip=True, cutmix=True, mixup=True)
@@ -132,6 +134,30 @@ def test_a_stream_joins_records_with_the_labels_of_a_set(
                 assert torch.equal(batch.image[row], record.image)
                 assert torch.equal(batch.dense[row], record.dense_labels)
     assert pq.ParquetFile(next((source / "data").iterdir())).num_row_groups == 3
+
+
+def test_a_shuffled_stream_reads_each_row_group_of_a_set_once(
+    copy: Path, labeler: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "ROW_GROUP_BYTES", 200)  # row groups of two records
+        add(copy, labeler, "cut", Full())
+    read: list[Any] = []
+
+    def check(*given: Any) -> None:
+        read.append(given)
+        check_pages(*given)
+
+    monkeypatch.setattr(label_sets, "check_pages", check)
+    folder = ladd.load(copy, labels="cut").folder
+    assert isinstance(folder, JoinedFolder)
+    files = folder.labels
+    read.clear()
+
+    for number in (0, 4, 1, 5, 2, 3, 0):
+        assert len(list(files.rows(number, number + 1))) == 1
+
+    assert len(files._groups) == 3 and len(read) == 3
 
 
 def test_a_stream_of_mixed_views_says_which_placements_have_the_other_images(sets: Path) -> None:

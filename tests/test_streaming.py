@@ -153,6 +153,15 @@ def make_boxed(source: Path, labeler: Path, target: Path) -> Path:
     return target
 
 
+def test_label_columns_that_a_space_does_not_need_are_not_read(many: Path) -> None:
+    plain, logits = ladd.stream(many / "parquet", 7), ladd.stream(many / "parquet", 7, space="logits")
+
+    for loader, needed in ((plain, False), (logits, True)):
+        assert len(list(loader)) == len(loader)
+        assert ("dense_logz" in loader._buffers) == needed
+    assert "dense_log_probs" in plain._buffers
+
+
 # Order
 
 

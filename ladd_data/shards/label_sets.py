@@ -52,6 +52,10 @@ class LabelShardList(BaseModel):
     shards: Annotated[tuple[LabelShard, ...], Field(min_length=1)]
 
 
+_KEPT_GROUPS = 5
+"""Row groups of labels, of 32 MB at most, that are kept: a shuffled stream goes through four places side by side."""
+
+
 @dataclass(frozen=True, slots=True)
 class LabelFiles:
     """A set's files, whose metadata has been read.
@@ -147,8 +151,9 @@ class LabelFiles:
                 start += rows
 
     def _read(self, shard: LabelShard, group: int) -> tuple[list[str], Columns]:
-        """Return one row group; the last one read is kept."""
-        if (found := self._last.get((shard.path, group))) is not None:
+        """Return one row group; those asked for last are kept."""
+        if (found := self._last.pop((shard.path, group), None)) is not None:
+            self._last[shard.path, group] = found  # the last of them now
             return found
         path, where = self.path / shard.path, f"{self.place}/{shard.path}"
         row = next(start for start, other, number in self._groups if other is shard and number == group)
@@ -168,7 +173,8 @@ class LabelFiles:
             raise DatasetError([problem]) from error
         dense = {name: from_array(columns[name], shape, dtype) for name, (shape, dtype) in self.columns.items()}
         result = columns["id"].to_pylist(), dense
-        self._last.clear()
+        while len(self._last) >= _KEPT_GROUPS:
+            del self._last[next(iter(self._last))]
         self._last[shard.path, group] = result
         return result
 

@@ -31,7 +31,8 @@ from ladd_data.loaders.reading.remote import Patience, open_source
 from ladd_data.loaders.reading.source import LocalSource, Source
 from ladd_data.loaders.schedule import Last, Schedule, Slots
 from ladd_data.loaders.streaming.block_order import WINDOW, block_sizes, mix_blocks
-from ladd_data.loaders.streaming.filling import Draft, Filling
+from ladd_data.loaders.streaming.draft import Draft
+from ladd_data.loaders.streaming.filling import Filling
 from ladd_data.manifest import MANIFEST_PATH, Manifest, Mix
 from ladd_data.shards.folder import SHARDS_PATH, Folder, check_list, read_metadata
 from ladd_data.shards.layout import pick
@@ -69,7 +70,7 @@ def stream(
         batch_size: records per step, of each rank.
         shuffle: blocks in another order each epoch, a few side by side, their records mixed; else file order.
         seed: of the order and of drawn views, 0 .. 2**32 - 1.
-        device: where batches are; on a CPU, images are `torch.channels_last`.
+        device: where batches are; on a CPU, images are a view of what was read, with channels last.
         last: the records that do not fill a batch of all ranks, as in `Dataset.loader`.
         space: what dense labels become; always float32.
         rank: this process; by default what torchrun says, as of `world`.
