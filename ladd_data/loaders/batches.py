@@ -36,8 +36,8 @@ class CutViews(Protocol):
 
 KEPT = ("dense_", "soft_", "view_present")
 """Prefixes of the label columns that a batch is made of."""
-PLACES = ("view_box", "view_flip")
-"""Columns that say where views lie."""
+PLACES = "view_"
+"""Prefix of the columns that say where views lie, and with what they are mixed."""
 DECODED = "decoded"
 """The name of a column of dense labels that are decoded already, in a loader's memory."""
 _DECODED_TOGETHER = 2**18
