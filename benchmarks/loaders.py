@@ -158,6 +158,7 @@ def measure(name: str, folder: Path, arrays: Path, batch: int, seconds: float) -
 def touch_memory(size: int = 512 * 2**20) -> None:
     """Write to memory and give it back, so that the host of a virtual machine has given it before time is taken."""
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)  # as numpy asks for its large arrays
         for start in range(0, size, mmap.PAGESIZE):
             memory[start] = 1
 
@@ -320,7 +321,7 @@ Shared machines make single numbers unsure: believe differences above a factor o
 - **First batch**: from opening to the first batch, imports not counted. **First opening ever**: the same before
   any cache (ours, or that of `datasets`) was filled.
 - Before each form its process writes to half a gigabyte of memory and gives it back: on a virtual machine, memory that
-  the host has not given yet costs up to 4 ms for 2 MB, whoever touches it first (here 0.4 s a gigabyte and more).
+  the host has not given yet costs up to 4 ms for 2 MB, whoever touches it first.
 - **Memory**: peak of anonymous and shared memory of all processes, above what there was after the
   imports. **Disk**: with caches.
 """
