@@ -123,6 +123,27 @@ def test_other_pngs_among_stored_ones_are_decoded(tmp_path: Path, other: Any, ro
     assert contents(ladd.load(folder).loader(7, placement="resident")) == expected(folder)
 
 
+def lengthen(image: U8, more: int) -> bytes:
+    """Return a stored PNG that is longer by a text chunk."""
+    plain, chunk = encode_png(image, "stored"), b"tEXt" + b"a" * (more - 12)
+    return plain[:-12] + (more - 12).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + plain[-12:]
+
+
+def test_files_that_fill_a_page_like_stored_ones_but_are_of_other_lengths_are_decoded(tmp_path: Path) -> None:
+    saved: list[int] = []
+
+    def encode(image: U8, kind: PngKind) -> bytes:
+        """Make one file in three shorter, and the next one longer by as much."""
+        small = encode_png(image, "small")
+        saved.append(len(encode_png(image, "stored")) - len(small))
+        which = len(saved) % 3
+        return small if which == 1 else lengthen(image, saved[-2]) if which == 2 else encode_png(image, kind)
+
+    folder = write(tmp_path / "set", encode, rows=3)
+
+    assert min(saved) > 12 and contents(ladd.stream(folder, 7, shuffle=True)) == expected(folder)
+
+
 def test_rows_that_deflate_cuts_in_two_are_copied(tmp_path: Path) -> None:
     folder = write(tmp_path / "set", size=160)
     assert find_form((3, 160, 160)) is None
