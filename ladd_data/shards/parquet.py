@@ -25,8 +25,8 @@ from ladd_data.shards.tables import (
     to_strings,
 )
 
-_CHUNKS = {"min_chunk_size": 512 * 1024, "max_chunk_size": 2 * 2**20, "norm_level": 0}
-"""Where content-defined chunking ends pages: twice Arrow's sizes, as each page costs a reader its time."""
+_CHUNKS = {"min_chunk_size": 2**20, "max_chunk_size": 4 * 2**20, "norm_level": 0}
+"""Where content-defined chunking ends pages: four times Arrow's sizes, as each page costs a reader its time."""
 SUFFIX = ".parquet"
 HOLDS_PIXELS = False
 

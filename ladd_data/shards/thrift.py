@@ -42,7 +42,7 @@ class CompactReader:
             self._spend(1)
             kind, step = head & 15, head >> 4
             number = number + step if step else _unzigzag(self._varint())
-            if kind in _INTEGERS:
+            if kind in _INTEGERS:  # most fields: no call more than it takes
                 value = self._varint()
                 fields[number] = (value >> 1) ^ -(value & 1)
             else:
@@ -50,32 +50,34 @@ class CompactReader:
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
-        if kind in (_TRUE, _FALSE, _I8):
-            return self._byte()
         if kind in _INTEGERS:
             return _unzigzag(self._varint())
-        if kind == _DOUBLE:
-            return self._bytes(8)
         if kind == _BINARY:
             return self._bytes(self._varint())
         if kind == _STRUCT:
             return self.read_struct(depth + 1)
         if kind in (_LIST, _SET):
             return self._list(depth)
+        if kind in (_TRUE, _FALSE, _I8):
+            return self._byte()
+        if kind == _DOUBLE:
+            return self._bytes(8)
         raise ValueError(f"a value of the unknown type {kind}")
 
     def _list(self, depth: int) -> list[Any]:
         head = self._byte()
         size = head >> 4 if head >> 4 < 15 else self._varint()
         self._spend(size)
-        return [self._value(head & 15, depth) for _ in range(size)]
+        kind = head & 15
+        return [self._value(kind, depth) for _ in range(size)]
 
     def _byte(self) -> int:
-        position = self.position
-        if position >= len(self._data):
-            raise ValueError("an early end")
-        self.position = position + 1
-        return self._data[position]
+        try:
+            byte = self._data[self.position]
+        except IndexError:
+            raise ValueError("an early end") from None
+        self.position += 1
+        return byte
 
     def _bytes(self, size: int) -> bytes:
         if size > len(self._data) - self.position:
@@ -84,16 +86,14 @@ class CompactReader:
         return self._data[self.position - size : self.position]
 
     def _varint(self) -> int:
-        data, position = self._data, self.position
-        value = 0
-        for shift in range(0, 70, 7):
-            if position >= len(data):
-                raise ValueError("an early end")
-            byte = data[position]
-            position += 1
+        value = self._byte()
+        if value < 128:
+            return value
+        value &= 127
+        for shift in range(7, 70, 7):
+            byte = self._byte()
             value |= (byte & 127) << shift
             if byte < 128:
-                self.position = position
                 return value
         raise ValueError("an endless number")
 

@@ -100,7 +100,8 @@ class Filling:
         low, high = landing.find(row, row + count)
         due = zip(landing.numbers[low:high], landing.places[low:high], strict=True)
         if landing.all:
-            return [drafts[number].slots[place] for number, place in due]
+            rooms = {number: drafts[number].slots for number in set(landing.numbers[low:high])}
+            return [rooms[number][place] for number, place in due]
         size = self._memory.form.page_bytes if self._memory.form else 0
         rest = spare.take(count * size)
         found = [rest[at : at + size] for at in range(0, len(rest), size)]
