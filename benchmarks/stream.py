@@ -43,7 +43,7 @@ def measure_limit(records: int, size: int) -> float:
 def measure_pass(place: str, shuffle: bool) -> dict[str, float]:
     """Return the figures of a first pass."""
     import torch
-    from loaders import touch_memory
+    from meter import touch_memory
 
     import ladd_data as ladd
 
