@@ -85,7 +85,7 @@ class ParquetWriter(ParquetFiles):
             write_page_index=True,
             write_page_checksum=True,
             use_content_defined_chunking=_CHUNKS if self._chunked else False,
-            data_page_size=2 * _CHUNKS["max_chunk_size"],  # so that chunks alone end pages
+            data_page_size=2 * _CHUNKS["max_chunk_size"] if self._chunked else None,  # so that chunks alone end pages
         )
         self._files.append(file)
         self._writers.append(writer)

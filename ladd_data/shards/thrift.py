@@ -42,7 +42,7 @@ class CompactReader:
             self._spend(1)
             kind, step = head & 15, head >> 4
             number = number + step if step else _unzigzag(self._varint())
-            if kind in _INTEGERS:  # most fields: no call more than it takes
+            if kind in _INTEGERS:  # most fields
                 value = self._varint()
                 fields[number] = (value >> 1) ^ -(value & 1)
             else:
