@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,6 @@ MAX_JSON_BYTES = 16 * 2**20
 MAX_JSON_VALUES = 400_000
 """A document of more values would cost a parser a hundred times its size in memory."""
 MAX_JSON_DEPTH = 64
-HELD_BYTES = 2**20
-"""Of a file that a thread writes: handed to it at once."""
 
 
 class LimitError(ValueError):
@@ -34,112 +31,6 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits; memory use does not grow with the file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-class HashingFile:
-    """A new file that a thread of its own writes and hashes: a gigabyte need not be read back, nor waited for.
-
-    What pyarrow asks of a file: `write`, `flush`, `tell`, `close`, `closed`. Of what was written, a few MB are
-    held until the thread has come to them; what fails there is raised by the next call.
-    """
-
-    def __init__(self, path: Path) -> None:
-        """Create the file."""
-        self._path, self._file = path, path.open("wb")
-        self._state = hashlib.sha256()
-        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1)
-        self._job: Future[None] | None = None
-        self._held: list[bytes] = []
-        self._held_bytes = self._bytes = 0
-        self._abandoned = self._closed = False
-
-    def write(self, data: bytes) -> int:
-        """Append bytes; may wait for those before them."""
-        self._held.append(data)
-        self._held_bytes += len(data)
-        self._bytes += len(data)
-        if self._held_bytes >= HELD_BYTES:
-            self._pass_on()
-        return len(data)
-
-    def flush(self) -> None:
-        """Wait until all that was written is in the file."""
-        self._pass_on()
-        self._wait()
-        if not self._file.closed:
-            self._file.flush()
-
-    def tell(self) -> int:
-        """Return how many bytes were written."""
-        return self._bytes
-
-    @property
-    def closed(self) -> bool:
-        """Whether `close` was called."""
-        return self._closed
-
-    def rest(self) -> None:
-        """Bring what was written to the disk, without waiting for it; no file is open then, until more is written."""
-        self._pass_on()
-        self._wait()
-        if self._pool is not None:
-            self._job = self._pool.submit(self._settle)
-            self._pool.shutdown(wait=False)
-            self._pool = None
-
-    def wait(self) -> None:
-        """Wait for what `rest` began."""
-        self._wait()
-
-    def abandon(self) -> None:
-        """Close the file as it is; what is written from now on, goes nowhere."""
-        self._abandoned = True
-        if self._job is not None:
-            self._job.exception()  # waits for it; that it failed may be why the file is given up
-        if self._pool is not None:
-            self._pool.shutdown()
-        with suppress(OSError):
-            self._file.close()
-
-    def close(self) -> None:
-        """Close the file, with all that was written in it."""
-        if not self._closed and not self._abandoned:
-            self.flush()
-            if self._pool is not None:
-                self._pool.shutdown()
-            self._file.close()
-        self._closed = True
-
-    def sha256(self) -> str:
-        """Return the SHA-256 of all that was written, once it is closed."""
-        return self._state.hexdigest()
-
-    def _pass_on(self) -> None:
-        """Hand what is held to the thread; or write it now, where there is none any more."""
-        self._wait()
-        data, self._held, self._held_bytes = self._held, [], 0
-        if self._abandoned or not data:
-            return
-        if self._pool is not None:
-            self._job = self._pool.submit(self._append, data)
-        else:
-            self._append(data)
-
-    def _append(self, parts: list[bytes]) -> None:
-        if self._file.closed:
-            self._file = self._path.open("ab")
-        for data in parts:
-            self._file.write(data)
-            self._state.update(data)
-
-    def _settle(self) -> None:
-        with self._file as file:
-            file.flush()
-            os.fsync(file.fileno())
-
-    def _wait(self) -> None:
-        if self._job is not None and not self._abandoned:
-            self._job.result()
 
 
 def canonical_json(value: object) -> bytes:

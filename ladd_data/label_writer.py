@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from ladd_data.card.sets import offer_sets
 from ladd_data.digests import DigestMeter
 from ladd_data.errors import LabelError, UsageError
-from ladd_data.files import HashingFile, canonical_json, new_folder, write_synced
+from ladd_data.files import canonical_json, new_folder, write_synced
 from ladd_data.manifest import SPEC_VERSION, Labels, LabelSet, Manifest, classes_digest
 from ladd_data.manifest_json import dump_label_set, join_label_set
+from ladd_data.new_files import HashingFile
 from ladd_data.recipe import Recipe
 from ladd_data.shards.container import FEATURES_KEY, compact_json
 from ladd_data.shards.folder import Folder, read_metadata

@@ -6,12 +6,14 @@ Source: https://arrow.apache.org/docs/format/Columnar.html#ipc-file-format and s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ladd_data.new_files import FileToMap
 from ladd_data.shards import layout as parquet_layout
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardError, ShardWriter, compact_json
 from ladd_data.shards.images import PixelImages, decode_image
@@ -76,7 +78,7 @@ class ArrowWriter(ShardWriter):
         features = compact_json(footer_features(self._layout))
         schema = self._schema.with_metadata({FEATURES_KEY: features, FOOTER_KEY: meta})
         body = pa.ipc.open_stream(_map(_body(path)))
-        with pa.ipc.new_file(str(path), schema) as shard:
+        with closing(FileToMap(path)) as file, pa.ipc.new_file(file, schema) as shard:
             for batch in body:
                 shard.write_batch(batch.replace_schema_metadata(schema.metadata))
         _body(path).unlink()

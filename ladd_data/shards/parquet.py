@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ladd_data.files import HashingFile
+from ladd_data.new_files import HashingFile
 from ladd_data.shards.container import FEATURES_KEY, FOOTER_KEY, Footer, ShardWriter, compact_json
 from ladd_data.shards.layout import Layout, Records, arrow_schema
 from ladd_data.shards.layout import card_features as card_features
