@@ -21,7 +21,7 @@ SOURCES = sorted(
 FLOORS = [
     {"errors"},
     {"types"},
-    {"files", "recipe", "processes", "joined_files"},
+    {"files", "new_files", "recipe", "processes", "joined_files"},
     {"manifest_labels", "png", "jpeg", "team"},
     {"manifest", "picture_heads"},
     {"manifest_projector"},
