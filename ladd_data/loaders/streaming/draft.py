@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +16,8 @@ from ladd_data.loaders.reading.stored_pngs import FileBytes, StoredForm, find_fo
 from ladd_data.shards.layout import Layout
 from ladd_data.types import I64, U8, Array
 
+_EARLY = 8
+"""A batch takes its memory when one in so many of its images is there."""
 _ROW_BYTES = 4096
 """From which on rows of labels are copied one by one."""
 
@@ -54,10 +57,22 @@ def plan_memory(layout: Layout, *, pixels: bool) -> ImageMemory:
     return ImageMemory((height, width, channels), pixels, form)
 
 
+class _Images:
+    """Memory of some images: as it is, as pixels, [images, ...], and as slots where lengths and files of a form go."""
+
+    def __init__(self, plan: ImageMemory, lend: Lend, name: str, count: int) -> None:
+        shape = (plan.form.slot_bytes,) if plan.form else plan.shape
+        self.memory: U8 = lend(name, shape, np.dtype(np.uint8), count)
+        self.pixels = plan.view(self.memory)
+        self.slots = plan.form.slots(self.memory) if plan.form else []
+
+
 class Draft:
     """A batch that is being filled.
 
-    files: images still to be decoded, for these places; parts: blocks that it has records of: their rows, and places.
+    Its memory is taken when an eighth of its images are there: the few that come early, because others of their page
+    are due, wait in as little, and are copied once. files: images still to be decoded, for these places, which wait as
+    they are; parts: blocks that it has records of: their rows, and places.
     """
 
     def __init__(self, count: int, lend: Lend, plan: ImageMemory) -> None:
@@ -66,28 +81,52 @@ class Draft:
         self.files: list[bytes] = []
         self.places: list[int] = []
         self.parts: list[tuple[Block, I64, I64]] = []
+        self._few, self._early = count // _EARLY, dict[int, int]()
+        self._waiting: _Images | None = None
 
     @cached_property
-    def memory(self) -> U8:
-        """Of its images, taken when the first ones are there: files that are to be decoded wait in less."""
-        form = self._plan.form
-        return self._lend("image", (form.slot_bytes,) if form else self._plan.shape, np.dtype(np.uint8), self.count)
+    def _all(self) -> _Images:
+        """Of all its images; what waits for it is copied."""
+        images = _Images(self._plan, self._lend, "image", self.count)
+        if self._waiting is not None:
+            images.memory[list(self._early)] = self._waiting.memory[: len(self._early)]
+            self._waiting = None
+        return images
 
-    @cached_property
+    def _seat(self, place: int) -> tuple[_Images, int]:
+        """Return in what memory the image of a place is, and where there."""
+        if "_all" in self.__dict__ or (place not in self._early and len(self._early) >= self._few):
+            return self._all, place
+        self._waiting = self._waiting or _Images(self._plan, self._lend, "early image", self._few)
+        return self._waiting, self._early.setdefault(place, len(self._early))
+
+    @property
     def image(self) -> U8:
         """Its pixels, [batch, height, width, channels], or as the container holds them: a view of the memory."""
-        return self._plan.view(self.memory)
+        return self._all.pixels
 
-    @cached_property
-    def slots(self) -> list[memoryview]:
-        """Where lengths and files of the form go."""
-        return self._plan.form.slots(self.memory) if self._plan.form else []
+    def pixels(self, place: int) -> U8:
+        """Return where the pixels of a place go now: until the next such call."""
+        images, at = self._seat(place)
+        pixels: U8 = images.pixels[at]
+        return pixels
+
+    def slot(self, place: int) -> memoryview:
+        """Return where length and file of a place go now: until the next such call."""
+        images, at = self._seat(place)
+        return images.slots[at]
+
+    def slots(self, places: list[int]) -> Sequence[memoryview] | Mapping[int, memoryview]:
+        """Return, by place, where lengths and files of several go now, all at the same time."""
+        if "_all" in self.__dict__ or len(self._early) + len(places) > self._few:
+            return self._all.slots
+        return {place: self.slot(place) for place in places}
 
     def put_file(self, place: int, file: FileBytes) -> None:
         """Keep a file: in its place if it may be of the form, else until the batch is due."""
         form = self._plan.form
         if form is not None and len(file) == form.file_bytes:
-            self.slots[place][-len(file) :] = file
+            self.slot(place)[-len(file) :] = file
         else:
             self.files.append(bytes(file))
             self.places.append(place)
@@ -100,8 +139,8 @@ class Draft:
         """
         form = self._plan.form
         if form is not None and len(self.files) < self.count:
-            others = set(form.find_others(self.memory)).difference(self.places)
-            self.files += [form.file(self.memory, place) for place in others]
+            others = set(form.find_others(self._all.memory)).difference(self.places)
+            self.files += [form.file(self._all.memory, place) for place in others]
             self.places += others
         try:
             decoder.fill(self.files, self.image, self.places)
@@ -111,7 +150,7 @@ class Draft:
 
     def to_tensor(self, device: torch.device) -> Tensor:
         """Return its images on a device, uint8 [batch, channels, height, width]."""
-        return self._plan.to_tensor(self.memory, device)
+        return self._plan.to_tensor(self._all.memory, device)
 
     def gather(self) -> dict[str, Array]:
         """Return its columns but images, [batch, ...]; so long, blocks keep them."""

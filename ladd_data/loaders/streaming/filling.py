@@ -98,15 +98,18 @@ class Filling:
         """Return where the files of some rows of a block go: those of no batch of this rank into memory to spare."""
         landing, drafts = self._landings[block.first], self._drafts
         low, high = landing.find(row, row + count)
-        due = zip(landing.numbers[low:high], landing.places[low:high], strict=True)
+        due = list(zip(landing.numbers[low:high], landing.places[low:high], strict=True))
+        wanted: dict[int, list[int]] = {}
+        for number, place in due:
+            wanted.setdefault(number, []).append(place)
+        rooms = {number: drafts[number].slots(places) for number, places in wanted.items()}
         if landing.all:
-            rooms = {number: drafts[number].slots for number in set(landing.numbers[low:high])}
             return [rooms[number][place] for number, place in due]
         size = self._memory.form.page_bytes if self._memory.form else 0
         rest = spare.take(count * size)
         found = [rest[at : at + size] for at in range(0, len(rest), size)]
         for which, (number, place) in zip(landing.rows[low:high], due, strict=True):
-            found[which - row] = drafts[number].slots[place]
+            found[which - row] = rooms[number][place]
         return found
 
     def put(self, block: Block, row: int, pictures: Pictures) -> None:
@@ -125,14 +128,14 @@ class Filling:
                 pictures.copy(slice(which, which + size), self._drafts[number].image[place : place + size])
         else:
             for which, number, place in landing.between(row, row + len(pictures)):
-                pictures.copy(which - row, self._drafts[number].image[place])
+                pictures.copy(which - row, self._drafts[number].pixels(place))
         self._marks[landing.positions[low:high]] = 0
 
     def _put_file(self, draft: Draft, place: int, file: FileBytes) -> None:
         """Copy the pixels of a stored PNG; keep any other file."""
         stored = self._stored.find(file) if self._stored else None
         if stored is not None:
-            stored.copy(0, draft.image[place])
+            stored.copy(0, draft.pixels(place))
         else:
             draft.put_file(place, file)
 
@@ -140,7 +143,7 @@ class Filling:
         """Copy files that have landed in the last of several places to those before it."""
         for (which, number, place), (same, other, last) in reversed(list(pairwise(due))):
             if which == same:
-                self._drafts[number].slots[place][:] = self._drafts[other].slots[last]
+                self._drafts[number].slot(place)[:] = self._drafts[other].slot(last)
 
 
 @dataclass(frozen=True, slots=True)
