@@ -34,7 +34,8 @@ class Block:
 
     shard: where they are from; row: the first one's place there; first: its number in the dataset.
     read_ids: returns the records' ids, which only errors need. labels: int64 [records]; columns: the label columns that
-    batches need. Their pictures are handed on one page after the other (`Pages`), not kept.
+    batches need. Their pictures, and long rows of labels where there is room for them (`Room`), are handed on one page
+    after the other (`Pages`), not kept.
     """
 
     shard: Shard
@@ -72,10 +73,25 @@ class Landed:
 
 Pictures = StoredRows | PixelRows | list[FileBytes] | Landed
 """Some images in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRows:
+    """Rows of a label column that are too long to be kept with their block: `values`, [rows, ...], of column `name`."""
+
+    name: str
+    values: Array
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
 Lend = Callable[[str, tuple[int, ...], np.dtype[np.generic], int], Array]
 """(column, shape and type of a row, rows) -> memory that nothing else looks at."""
-Pages = Generator[tuple[int, Pictures], None, None]
-"""A block's pictures in order, page by page: (row of the first, pictures), valid until the next; to be closed."""
+Part = Pictures | LabelRows
+Pages = Generator[tuple[int, Part], None, None]
+"""The rest of a block in order, page by page: (row of the first, pictures or labels), valid until the next; labels come
+before the pictures of their rows; to be closed."""
 
 
 class ShardBlocks(ABC):
@@ -135,7 +151,10 @@ class ShardBlocks(ABC):
 
 
 class Room(Protocol):
-    """Where stored PNGs of one form are read to, straight from their pages; who has done so says it (`Landed`)."""
+    """Where labels are put that are not kept (`LabelRows`), and stored PNGs of one form are read to from their pages.
+
+    Who has read files to there says so (`Landed`).
+    """
 
     @property
     def form(self) -> StoredForm | None:

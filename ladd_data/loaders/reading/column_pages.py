@@ -10,6 +10,8 @@ Source: https://parquet.apache.org/docs/file-format/data-pages/ (data page, vers
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pyarrow as pa
 
@@ -23,43 +25,32 @@ _BOOLEAN, _INT32, _INT64, _FLOAT, _FIXED = 0, 1, 2, 4, 7
 _STORED = {_INT32: "<i4", _INT64: "<i8", _FLOAT: "<f4"}
 
 
-class NumberPages:
-    """The pages of a column chunk of numbers, put into an array one after the other."""
+class _Numbers:
+    """The pages of a column chunk of numbers: decoded one after the other, and counted."""
 
-    def __init__(self, where: str, chunk: Chunk, out: Array, shape: tuple[int, ...], dtype: str) -> None:
-        """Begin with none.
-
-        Args:
-            where: what to call the chunk.
-            chunk: as the footer describes it.
-            out: [rows, *shape], where the numbers are to be.
-            shape: of a record's values in the layout.
-            dtype: of these in the layout.
-        """
+    def __init__(self, where: str, chunk: Chunk, rows: int, shape: tuple[int, ...], dtype: str) -> None:
         self._where, self._chunk = where, chunk
         self._lists = 0 if dtype == "bytes" else len(shape)
         self._fixed = (shape[0] if dtype == "bytes" else 2) if chunk.kind == _FIXED else 0
-        self._flat: Array = out.reshape(-1, *shape) if dtype == "bytes" else out.reshape(-1)
-        self._done = 0
+        self._most, self._done = rows if dtype == "bytes" else rows * prod(shape), 0
 
-    def add(self, page: Page, content: memoryview) -> None:
-        """Put a page's numbers behind those that are there.
+    def _take(self, page: Page, content: memoryview) -> Array:
+        """Return a page's numbers as they are stored: [values], or [values, bytes].
 
         Raises:
             ShardError: there is a null, it is of a kind that our writers do not make, or sizes do not add up.
         """
         data = _unpack(self._where, self._chunk, page, content)
         values = self._decode(page, data, _levels(data, 2 if self._lists else 1))
-        if self._done + len(values) > len(self._flat):
-            raise _bad(self._where, f"more than {len(self._flat)} values")
-        part = self._flat[self._done : self._done + len(values)]
-        np.copyto(part, values.view(np.uint8).reshape(part.shape) if part.ndim > 1 else values, casting="unsafe")
         self._done += len(values)
+        if self._done > self._most:
+            raise _bad(self._where, f"more than {self._most} values")
+        return values.view(np.uint8).reshape(len(values), -1) if values.dtype.kind == "V" else values
 
     def end(self) -> None:
         """Raise a ShardError if values are missing."""
-        if self._done != len(self._flat):
-            raise _bad(self._where, f"{self._done} values, not {len(self._flat)}")
+        if self._done != self._most:
+            raise _bad(self._where, f"{self._done} values, not {self._most}")
 
     def _decode(self, page: Page, data: memoryview, at: int) -> Array:
         count, kind = page.values, self._chunk.kind
@@ -75,6 +66,52 @@ class NumberPages:
         if kind != _FIXED:
             return raw.view(_STORED[kind])
         return raw.view(np.float16 if self._lists else f"V{width}")
+
+
+class NumberPages(_Numbers):
+    """The pages of a column chunk of numbers, put into an array one after the other."""
+
+    def __init__(self, where: str, chunk: Chunk, out: Array, shape: tuple[int, ...], dtype: str) -> None:
+        """Begin with none.
+
+        Args:
+            where: what to call the chunk.
+            chunk: as the footer describes it.
+            out: [rows, *shape], where the numbers are to be.
+            shape: of a record's values in the layout.
+            dtype: of these in the layout.
+        """
+        super().__init__(where, chunk, len(out), shape, dtype)
+        self._flat: Array = out.reshape(-1, *shape) if dtype == "bytes" else out.reshape(-1)
+
+    def add(self, page: Page, content: memoryview) -> None:
+        """Put a page's numbers behind those that are there; raises ShardError for what is damaged."""
+        begin, values = self._done, self._take(page, content)
+        np.copyto(self._flat[begin : self._done], values, casting="unsafe")
+
+
+class RowPages(_Numbers):
+    """The same, handed on as the rows that each page ends: none is kept longer than the next is there."""
+
+    def __init__(self, where: str, chunk: Chunk, rows: int, shape: tuple[int, ...], dtype: str) -> None:
+        """Begin with none; `rows`: of the chunk; else as `NumberPages`."""
+        super().__init__(where, chunk, rows, shape, dtype)
+        self._shape, self._dtype = shape, np.dtype(np.uint8 if dtype == "bytes" else dtype)
+        self._size = prod(shape)
+        self._rest: Array = np.empty(0, self._dtype)
+
+    def rows(self, page: Page, content: memoryview) -> Array:
+        """Return the rows, [n, *shape], that end in a page, the first of which may have begun before it.
+
+        Raises:
+            ShardError: the page is damaged.
+        """
+        values = self._take(page, content).astype(self._dtype, copy=False).reshape(-1)
+        if len(self._rest):
+            values = np.concatenate([self._rest, values])
+        whole = len(values) // self._size * self._size
+        self._rest = values[whole:].copy()
+        return values[:whole].reshape(-1, *self._shape)
 
 
 class TextPages:

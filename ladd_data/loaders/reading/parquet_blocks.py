@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ladd_data.errors import DatasetError, Problem
-from ladd_data.loaders.reading.blocks import Block, Known, Landed, Memory, Pages, Pictures, ShardBlocks
-from ladd_data.loaders.reading.column_pages import NumberPages, TextPages
+from ladd_data.loaders.reading.blocks import Block, Known, LabelRows, Landed, Memory, Pages, Pictures, ShardBlocks
+from ladd_data.loaders.reading.column_pages import NumberPages, RowPages, TextPages
 from ladd_data.loaders.reading.shard_files import FetchedWindow, FileWindow, Window, open_end
 from ladd_data.loaders.reading.source import LocalSource, Source
 from ladd_data.loaders.reading.stored_pngs import StoredPngs
@@ -19,7 +21,7 @@ from ladd_data.shards.container import ShardError, clause_of
 from ladd_data.shards.folder import Folder, check_footer_at
 from ladd_data.shards.limits import Chunk, Page, read_groups, walk_pages
 from ladd_data.shards.pages import are_defined, read_files
-from ladd_data.types import I64, Columns
+from ladd_data.types import I64, TYPE_BYTES, Columns
 
 try:
     from deflate import crc32  # libdeflate's: ten times as fast as zlib's, twice as fast as ISA-L's without AVX-512
@@ -28,6 +30,8 @@ except ImportError:  # where there is no wheel
 
 _ROUND = 2**20
 """Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
+_LONG_BYTES = 4096
+"""From which on rows of labels are not kept with their block."""
 _MOST_HEAD = 64
 """Bytes of a page before its first value that are read with it: definition levels in a run or two."""
 
@@ -68,7 +72,7 @@ class ParquetBlocks(ShardBlocks):
             with self._blaming(number):
                 texts, labels, columns = self._read_columns(window, number, verify)
             block = self._block(number, lambda: self._read_ids(texts, number), labels, columns)
-            return block, self._read_images(window, number, block, key if verify else None)
+            return block, self._read_rest(window, number, block, key if verify else None)
         except BaseException:
             window.close()
             raise
@@ -102,16 +106,16 @@ class ParquetBlocks(ShardBlocks):
 
     def _read_columns(self, window: Window, number: int, verify: bool) -> tuple[TextPages, I64, Columns]:
         """Return ids, labels and label columns of a row group."""
-        group, first = self._groups[number], self._starts[number]
+        group = self._groups[number]
         kinds = {"label": ((), "int64"), **self._folder.layout.dense}
         texts, columns = None, {}
         for chunk in group.chunks:
             name = chunk.path.split(".")[0]
-            where = f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
+            where = self._say_where(number, chunk)
             if name == "id":
                 texts = TextPages(where, chunk)
                 self._read_pages_of(window, where, chunk, texts.add, verify)
-            elif name == "label" or (name in kinds and self._wants(name)):
+            elif name == "label" or (name in kinds and self._wants(name) and not self._is_long(name)):
                 shape, dtype = kinds[name]
                 stored = np.dtype(np.uint8 if dtype == "bytes" else dtype)
                 columns[name] = self._memory.lend(f"block {name}", shape, stored, group.rows)
@@ -126,35 +130,88 @@ class ParquetBlocks(ShardBlocks):
         """Tell whether a column is to be read here; dense labels, and where views lie, may come from elsewhere."""
         return self._memory.wants(name) and (self._relabelled is None or name.startswith("soft_"))
 
+    def _is_long(self, name: str) -> bool:
+        """Tell whether rows of a column are so long that they are put where they belong, and not kept."""
+        if self._memory.room is None or not name.startswith("dense_"):
+            return False
+        shape, dtype = self._folder.layout.dense[name]
+        return prod(shape) * TYPE_BYTES[dtype] >= _LONG_BYTES
+
     def _read_pages_of(
         self, window: Window, where: str, chunk: Chunk, add: Callable[[Page, memoryview], None], verify: bool
     ) -> None:
+        for page, content in self._walk(window, where, chunk, verify):
+            add(page, content)
+
+    def _walk(self, window: Window, where: str, chunk: Chunk, verify: bool) -> Iterator[tuple[Page, memoryview]]:
+        """Yield pages and their contents, compared with their checksums."""
         for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
             content = window.part(page.start, page.size)
             if verify and (found := crc32(content)) != page.crc:
                 text = f"a page of crc32 {found:08x} whose header states {page.crc:08x}"
                 raise ShardError("LADD-003", f"{where}: {text}")
-            add(page, content)
+            yield page, content
 
-    def _read_images(self, window: Window, number: int, block: Block, unverified: Any) -> Pages:
-        """Yield pages of pictures; `unverified`: what is remembered once all of them have been compared, or None."""
-        row = 0
+    def _read_rest(self, window: Window, number: int, block: Block, unverified: Any) -> Pages:
+        """Yield pages of pictures, each behind the long rows of labels that go with it.
+
+        `unverified`: what is remembered once all pages have been compared, or None.
+        """
         with closing(window):
-            for chunk in self._groups[number].chunks:
-                if chunk.path != "image.bytes":
-                    continue
-                where = f"row group {number}, column {chunk.path}"
-                for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
-                    if self._land(window, block, row, page, verify=bool(unverified)):
-                        yield row, Landed(page.values)
-                    else:
-                        content = window.part(page.start, page.size)
-                        if unverified and (found := crc32(content)) != page.crc:
-                            raise self._blame(block, row, page, content, found)
-                        yield row, self._find_pictures(content, page.values)
-                    row += page.values
+            long = self._begin_long(window, number, verify=bool(unverified))
+            read = [0] * len(long)
+            for row, pictures in self._read_images(window, number, block, verify=bool(unverified)):
+                for which, labels in enumerate(long):
+                    while read[which] < row + len(pictures):
+                        with self._blaming(number):
+                            rows = next(labels)  # there are some: fewer than the row group has are refused
+                        yield read[which], rows
+                        read[which] += len(rows)
+                yield row, pictures
+            for labels in long:
+                with self._blaming(number):
+                    deque(labels, maxlen=0)  # there is no more, which is checked at the end
         if unverified and isinstance(window, FileWindow):
             self._known.verified.add(unverified)
+
+    def _begin_long(self, window: Window, number: int, *, verify: bool) -> list[Iterator[LabelRows]]:
+        """Return what reads the columns whose rows are long."""
+        long: list[Iterator[LabelRows]] = []
+        for chunk in self._groups[number].chunks:
+            name = chunk.path.split(".")[0]
+            if name in self._folder.layout.dense and self._wants(name) and self._is_long(name):
+                long.append(self._read_long(window, number, chunk, name, verify))
+        return long
+
+    def _read_long(self, window: Window, number: int, chunk: Chunk, name: str, verify: bool) -> Iterator[LabelRows]:
+        where, group = self._say_where(number, chunk), self._groups[number]
+        pages = RowPages(where, chunk, group.rows, *self._folder.layout.dense[name])
+        for page, content in self._walk(window, where, chunk, verify):
+            yield LabelRows(name, pages.rows(page, content))
+        pages.end()
+
+    def _say_where(self, number: int, chunk: Chunk) -> str:
+        group, first = self._groups[number], self._starts[number]
+        return f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
+
+    def _read_images(
+        self, window: Window, number: int, block: Block, *, verify: bool
+    ) -> Iterator[tuple[int, Pictures]]:
+        """Yield pages of pictures."""
+        row = 0
+        for chunk in self._groups[number].chunks:
+            if chunk.path != "image.bytes":
+                continue
+            where = f"row group {number}, column {chunk.path}"
+            for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+                if self._land(window, block, row, page, verify=verify):
+                    yield row, Landed(page.values)
+                else:
+                    content = window.part(page.start, page.size)
+                    if verify and (found := crc32(content)) != page.crc:
+                        raise self._blame(block, row, page, content, found)
+                    yield row, self._find_pictures(content, page.values)
+                row += page.values
 
     def _land(self, window: Window, block: Block, row: int, page: Page, *, verify: bool) -> bool:
         """Read a page of stored PNGs of one form to where they belong, and compare it: no byte of it is copied again.

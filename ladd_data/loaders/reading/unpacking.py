@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 
 from ladd_data.loaders.buffers import Buffers, Scratch
-from ladd_data.loaders.reading.blocks import Block, Known, Landed, Memory, Pictures
+from ladd_data.loaders.reading.blocks import Block, Known, LabelRows, Landed, Memory, Part
 from ladd_data.loaders.reading.open_shard import open_blocks
 from ladd_data.loaders.reading.picture_files import PictureDecoder, PictureError
 from ladd_data.loaders.reading.source import LocalSource
@@ -65,9 +65,9 @@ class _Unpacked:
         else:
             self.pixels = np.empty((len(block.labels), *self._layout.shape), np.uint8)
 
-    def put(self, row: int, pictures: Pictures) -> None:
+    def put(self, row: int, pictures: Part) -> None:
         """Take the pictures from a row on."""
-        assert not isinstance(pictures, Landed)  # nobody was told where to
+        assert not isinstance(pictures, Landed | LabelRows)  # nobody was told where to
         pixels = self.pixels[row : row + len(pictures)]
         rows = pixels.transpose(0, 2, 3, 1) if self._rows_first else pixels
         if not isinstance(pictures, list):

@@ -81,6 +81,7 @@ class Draft:
         self.files: list[bytes] = []
         self.places: list[int] = []
         self.parts: list[tuple[Block, I64, I64]] = []
+        self._long: dict[str, Array] = {}
         self._few, self._early = count // _EARLY, dict[int, int]()
         self._waiting: _Images | None = None
 
@@ -131,6 +132,12 @@ class Draft:
             self.files.append(bytes(file))
             self.places.append(place)
 
+    def put_labels(self, place: int, name: str, values: Array) -> None:
+        """Copy a record's row of a column that is not kept with blocks."""
+        if name not in self._long:
+            self._long[name] = self._lend(name, values.shape, values.dtype, self.count)
+        self._long[name][place] = values
+
     def decode(self, decoder: PictureDecoder) -> None:
         """Decode what is not there as pixels.
 
@@ -153,7 +160,7 @@ class Draft:
         return self._plan.to_tensor(self._all.memory, device)
 
     def gather(self) -> dict[str, Array]:
-        """Return its columns but images, [batch, ...]; so long, blocks keep them."""
+        """Return its columns but images, [batch, ...]; so long, blocks keep those that were not put here."""
         first = self.parts[0][0]
         arrays = {
             name: self._lend(name, values.shape[1:], values.dtype, self.count)
@@ -162,7 +169,7 @@ class Draft:
         for block, rows, places in self.parts:
             for name, values in {"label": block.labels, **block.columns}.items():
                 _copy_rows(values, rows, arrays[name], places)
-        return arrays
+        return arrays | self._long
 
     def _find(self, place: int) -> tuple[Block, int]:
         """Return where the record of a place is from."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 
 from ladd_data.loaders.buffers import Scratch
-from ladd_data.loaders.reading.blocks import Block, Landed, Lend, Pictures
+from ladd_data.loaders.reading.blocks import Block, LabelRows, Landed, Lend, Part, Pictures
 from ladd_data.loaders.reading.stored_pngs import FileBytes, StoredForm, StoredPngs
 from ladd_data.loaders.schedule import Slots
 from ladd_data.loaders.streaming.draft import Draft, plan_memory
@@ -112,8 +112,15 @@ class Filling:
             found[which - row] = rooms[number][place]
         return found
 
-    def put(self, block: Block, row: int, pictures: Pictures) -> None:
-        """Put pictures, the first of which is a block's row, into their places."""
+    def put(self, block: Block, row: int, part: Part) -> None:
+        """Put pictures or labels, the first of which are those of a block's row, into their places."""
+        if isinstance(part, LabelRows):
+            for which, number, place in self._landings[block.first].between(row, row + len(part)):
+                self._drafts[number].put_labels(place, part.name, part.values[which - row])
+        else:
+            self._put_pictures(block, row, part)
+
+    def _put_pictures(self, block: Block, row: int, pictures: Pictures) -> None:
         landing = self._landings[block.first]
         low, high = landing.find(row, row + len(pictures))
         if isinstance(pictures, Landed):

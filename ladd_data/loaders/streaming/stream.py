@@ -24,7 +24,7 @@ from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.ranks import find_rank
-from ladd_data.loaders.reading.blocks import Block, Known, Memory, Pages, ShardBlocks
+from ladd_data.loaders.reading.blocks import Block, Known, LabelRows, Memory, Pages, ShardBlocks
 from ladd_data.loaders.reading.open_shard import Verify, check_verify, open_blocks
 from ladd_data.loaders.reading.picture_files import PictureDecoder
 from ladd_data.loaders.reading.remote import Patience, open_source
@@ -272,10 +272,10 @@ class _Pass:
         else:
             strand = self._begin(record)
         block, put = strand.block, self._filling.put
-        for row, pictures in strand.pages:
-            put(block, row, pictures)
-            done = strand.first + row + len(pictures)
-            if record < done < strand.stop:
+        for row, part in strand.pages:
+            put(block, row, part)
+            done = strand.first + row + len(part)
+            if not isinstance(part, LabelRows) and record < done < strand.stop:
                 return
         self._begun.remove(strand)
         number = self._shard_of(record)
