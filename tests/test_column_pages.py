@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import ladd_data as ladd
-from ladd_data.loaders.reading.column_pages import NumberPages, TextPages
+from ladd_data.loaders.reading.column_pages import NumberPages, RowPages, TextPages
 from ladd_data.shards.container import ShardError
 from ladd_data.shards.layout import arrow_type
 from ladd_data.shards.limits import Chunk, read_groups, walk_pages
@@ -64,6 +65,13 @@ def test_numbers_are_those_that_were_written(
     pages.end()
 
     assert np.array_equal(out, values)
+
+    rows = RowPages("column", chunk, ROWS, shape, dtype)
+    parts: list[np.ndarray[Any, Any]] = []
+    read(tmp_path / "set", chunk, SimpleNamespace(add=lambda page, data: parts.append(rows.rows(page, data).copy())))
+    rows.end()
+    assert {part.shape[1:] for part in parts} == {shape} and {part.dtype for part in parts} == {stored}
+    assert np.array_equal(np.concatenate(parts), values)
 
 
 @pytest.mark.parametrize("what", ["value", "list", "short", "more"])
