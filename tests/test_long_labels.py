@@ -16,7 +16,7 @@ from ladd_data.convert import convert, prepare
 from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
-from ladd_data.loaders.reading import parquet_blocks
+from ladd_data.loaders.reading import blocks
 from ladd_data.manifest import Coding
 from ladd_data.shards import parquet, plan
 from ladd_data.shards.limits import read_groups, walk_pages
@@ -28,7 +28,7 @@ COUNT, ROWS = 48, 20
 @pytest.fixture(autouse=True)
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
     """All dense labels are long: what holds for a thousand classes is seen with three."""
-    monkeypatch.setattr(parquet_blocks, "_LONG_BYTES", 1)
+    monkeypatch.setattr(blocks, "LONG_BYTES", 1)
 
 
 def make(home: Path, labeler: Path, coding: str) -> Path:

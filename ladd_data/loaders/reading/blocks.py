@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,12 +21,14 @@ from ladd_data.manifest import Boxes
 from ladd_data.shards.container import clause_of, place_of
 from ladd_data.shards.folder import Folder, Shard
 from ladd_data.shards.joined import RelabelledFolder, plain_of
-from ladd_data.shards.layout import Records
+from ladd_data.shards.layout import Layout, Records
 from ladd_data.shards.limits import RowGroup
-from ladd_data.types import I64, Array, Columns
+from ladd_data.types import I64, TYPE_BYTES, Array, Columns
 from ladd_data.views.geometry import lies_inside
 
 AGAIN = "Download the dataset again."
+LONG_BYTES = 4096
+"""From which on a record's values of a label column are not kept with their block, where there is room for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,16 @@ class Memory:
     def wants(self, name: str) -> bool:
         """Tell whether a column is to be read, beside images and hard labels."""
         return name.startswith(PLACES) or self.wants_labels(name)
+
+    def hands_on(self, name: str, layout: Layout) -> bool:
+        """Tell whether a column's rows are so long that they are handed on (`LabelRows`), not kept with their block."""
+        return self.room is not None and name.startswith("dense_") and row_bytes(name, layout) >= LONG_BYTES
+
+
+def row_bytes(name: str, layout: Layout) -> int:
+    """Return the bytes of a record's values of a label column."""
+    shape, dtype = layout.dense[name]
+    return prod(shape) * TYPE_BYTES[dtype]
 
 
 @dataclass(frozen=True, slots=True)

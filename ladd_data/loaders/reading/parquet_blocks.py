@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from ladd_data.shards.container import ShardError, clause_of
 from ladd_data.shards.folder import Folder, check_footer_at
 from ladd_data.shards.limits import Chunk, Page, read_groups, walk_pages
 from ladd_data.shards.pages import are_defined, read_files
-from ladd_data.types import I64, TYPE_BYTES, Columns
+from ladd_data.types import I64, Columns
 
 try:
     from deflate import crc32  # libdeflate's: ten times as fast as zlib's, twice as fast as ISA-L's without AVX-512
@@ -30,8 +29,6 @@ except ImportError:  # where there is no wheel
 
 _ROUND = 2**20
 """Row groups differ by a few bytes; their memory, rounded up, serves any of them."""
-_LONG_BYTES = 4096
-"""From which on rows of labels are not kept with their block."""
 _MOST_HEAD = 64
 """Bytes of a page before its first value that are read with it: definition levels in a run or two."""
 
@@ -115,7 +112,9 @@ class ParquetBlocks(ShardBlocks):
             if name == "id":
                 texts = TextPages(where, chunk)
                 self._read_pages_of(window, where, chunk, texts.add, verify)
-            elif name == "label" or (name in kinds and self._wants(name) and not self._is_long(name)):
+            elif name == "label" or (
+                name in kinds and self._wants(name) and not self._memory.hands_on(name, self._folder.layout)
+            ):
                 shape, dtype = kinds[name]
                 stored = np.dtype(np.uint8 if dtype == "bytes" else dtype)
                 columns[name] = self._memory.lend(f"block {name}", shape, stored, group.rows)
@@ -129,13 +128,6 @@ class ParquetBlocks(ShardBlocks):
     def _wants(self, name: str) -> bool:
         """Tell whether a column is to be read here; dense labels, and where views lie, may come from elsewhere."""
         return self._memory.wants(name) and (self._relabelled is None or name.startswith("soft_"))
-
-    def _is_long(self, name: str) -> bool:
-        """Tell whether rows of a column are so long that they are put where they belong, and not kept."""
-        if self._memory.room is None or not name.startswith("dense_"):
-            return False
-        shape, dtype = self._folder.layout.dense[name]
-        return prod(shape) * TYPE_BYTES[dtype] >= _LONG_BYTES
 
     def _read_pages_of(
         self, window: Window, where: str, chunk: Chunk, add: Callable[[Page, memoryview], None], verify: bool
@@ -179,7 +171,11 @@ class ParquetBlocks(ShardBlocks):
         long: list[Iterator[LabelRows]] = []
         for chunk in self._groups[number].chunks:
             name = chunk.path.split(".")[0]
-            if name in self._folder.layout.dense and self._wants(name) and self._is_long(name):
+            if (
+                name in self._folder.layout.dense
+                and self._wants(name)
+                and self._memory.hands_on(name, self._folder.layout)
+            ):
                 long.append(self._read_long(window, number, chunk, name, verify))
         return long
 

@@ -24,7 +24,7 @@ from ladd_data.loaders.decode import to_tensors
 from ladd_data.loaders.loader import Loader, Placement
 from ladd_data.loaders.prefetch import make_ahead
 from ladd_data.loaders.ranks import find_rank
-from ladd_data.loaders.reading.blocks import Block, Known, LabelRows, Memory, Pages, ShardBlocks
+from ladd_data.loaders.reading.blocks import LONG_BYTES, Block, Known, LabelRows, Memory, Pages, ShardBlocks, row_bytes
 from ladd_data.loaders.reading.open_shard import Verify, check_verify, open_blocks
 from ladd_data.loaders.reading.picture_files import PictureDecoder
 from ladd_data.loaders.reading.remote import Patience, open_source
@@ -36,7 +36,7 @@ from ladd_data.loaders.streaming.filling import Filling
 from ladd_data.manifest import MANIFEST_PATH, Manifest, Mix
 from ladd_data.shards.folder import SHARDS_PATH, Folder, check_list, read_metadata
 from ladd_data.shards.layout import pick
-from ladd_data.types import TYPE_BYTES, Array, Batch, DenseSpace
+from ladd_data.types import Array, Batch, DenseSpace
 from ladd_data.views.device import ViewMaker, apply_affine
 from ladd_data.views.mixing import Pixels
 
@@ -338,11 +338,12 @@ class _ViewCutter:
 
 def _held_bytes(source: Source, folder: Folder, schedule: Schedule, window: int) -> int:
     """Return about how many bytes of records a stream holds: batches that are filled or used, and blocks begun."""
-    labels = 8 + sum(prod(shape) * TYPE_BYTES[kind] for shape, kind in folder.layout.dense.values())
+    sizes = [row_bytes(name, folder.layout) for name in folder.layout.dense]
     image, block, abreast = prod(folder.layout.shape), max(block_sizes(folder)), window + 1 if schedule.shuffle else 1
     batches = 4 * schedule.batch_size + (block * window // 4 if schedule.shuffle else 0)
     paged = folder.edition == "parquet" and isinstance(source, LocalSource)
-    return min(schedule.count, batches) * (image + labels) + abreast * block * (labels if paged else image + labels)
+    kept = [size for size in sizes if size < LONG_BYTES] if paged else [image, *sizes]
+    return min(schedule.count, batches) * (image + 8 + sum(sizes)) + abreast * block * (8 + sum(kept))
 
 
 def _raise(problems: list[Problem]) -> None:
