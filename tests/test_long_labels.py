@@ -17,7 +17,9 @@ from ladd_data.encodings.profiles import ENCODINGS
 from ladd_data.labeling.label import LabelPlan, label_dataset
 from ladd_data.labeling.labeler import load_labeler
 from ladd_data.loaders.reading import blocks
+from ladd_data.loaders.streaming import draft
 from ladd_data.manifest import Coding
+from ladd_data.png import PngKind
 from ladd_data.shards import parquet, plan
 from ladd_data.shards.limits import read_groups, walk_pages
 from ladd_data.views.geometry import grid
@@ -31,12 +33,12 @@ def long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "LONG_BYTES", 1)
 
 
-def make(home: Path, labeler: Path, coding: str) -> Path:
-    """Label 48 stored PNGs, in row groups of 20, each column in several pages that end anywhere."""
+def make(home: Path, labeler: Path, coding: str, png: PngKind = "stored") -> Path:
+    """Label 48 PNGs, in row groups of 20, each column in several pages that end anywhere."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "ROW_GROUP_BYTES", ROWS * (32 * 97 + 64 + 25 * (3 * 2 + 4)) + 100)
         patch.setattr(parquet, "_CHUNKS", {"min_chunk_size": 128, "max_chunk_size": 512, "norm_level": 0})
-        convert(prepare(make_distilled(COUNT), "set", png="stored"), home / "plain")
+        convert(prepare(make_distilled(COUNT), "set", png=png), home / "plain")
         stored = Coding(encoding="topk", logz=True, k=2) if coding == "topk" else ENCODINGS[coding]
         how = LabelPlan(load_labeler(labeler), grid(5, "5/8"), stored, torch.device("cpu"))
         label_dataset(ladd.load(home / "plain"), how, home / "set")
@@ -53,10 +55,22 @@ def contents(loader: Any) -> dict[int, tuple[bytes, int, bytes]]:
     return found
 
 
-@pytest.mark.parametrize("coding", sorted(ENCODINGS))
-def test_long_labels_are_those_of_the_dataset(coding: str, labeler: Path, tmp_path: Path) -> None:
-    folder = make(tmp_path, labeler, coding)
+@pytest.mark.parametrize(
+    ("coding", "png", "lands"),
+    [
+        *((coding, "stored", True) for coding in sorted(ENCODINGS)),
+        ("float16", "small", True),
+        ("float16", "stored", False),
+    ],
+)
+def test_long_labels_are_those_of_the_dataset(
+    coding: str, png: PngKind, lands: bool, labeler: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether images land where they belong, are decoded, or copied: none shares memory with labels that come along."""
+    folder = make(tmp_path, labeler, coding, png)
     expected = contents(ladd.load(folder).loader(7, placement="resident"))
+    if not lands:
+        monkeypatch.setattr(draft, "find_form", lambda shape: None)
 
     for shuffle in (False, True):
         for batch_size in (3, 17, 64):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -112,9 +113,7 @@ class ParquetBlocks(ShardBlocks):
             if name == "id":
                 texts = TextPages(where, chunk)
                 self._read_pages_of(window, where, chunk, texts.add, verify)
-            elif name == "label" or (
-                name in kinds and self._wants(name) and not self._memory.hands_on(name, self._folder.layout)
-            ):
+            elif name == "label" or (name in kinds and self._wants(name) and not self._hands_on(name)):
                 shape, dtype = kinds[name]
                 stored = np.dtype(np.uint8 if dtype == "bytes" else dtype)
                 columns[name] = self._memory.lend(f"block {name}", shape, stored, group.rows)
@@ -145,39 +144,27 @@ class ParquetBlocks(ShardBlocks):
             yield page, content
 
     def _read_rest(self, window: Window, number: int, block: Block, unverified: Any) -> Pages:
-        """Yield pages of pictures, each behind the long rows of labels that go with it.
+        """Yield pages of pictures, and before each the long rows of labels that go with it.
 
         `unverified`: what is remembered once all pages have been compared, or None.
         """
+        verify = bool(unverified)
         with closing(window):
-            long = self._begin_long(window, number, verify=bool(unverified))
-            read = [0] * len(long)
-            for row, pictures in self._read_images(window, number, block, verify=bool(unverified)):
-                for which, labels in enumerate(long):
-                    while read[which] < row + len(pictures):
-                        with self._blaming(number):
-                            rows = next(labels)  # there are some: fewer than the row group has are refused
-                        yield read[which], rows
-                        read[which] += len(rows)
-                yield row, pictures
-            for labels in long:
+            long = [
+                _Long(self._read_long(window, number, chunk, name, verify))
+                for chunk in self._groups[number].chunks
+                if (name := chunk.path.split(".")[0]) in self._folder.layout.dense and self._wants(name)
+                if self._hands_on(name)
+            ]
+            yield from self._read_images(window, number, block, long, verify=verify)
+            for column in long:
                 with self._blaming(number):
-                    deque(labels, maxlen=0)  # there is no more, which is checked at the end
+                    deque(column.pages, maxlen=0)  # there is no more, which is checked at the end
         if unverified and isinstance(window, FileWindow):
             self._known.verified.add(unverified)
 
-    def _begin_long(self, window: Window, number: int, *, verify: bool) -> list[Iterator[LabelRows]]:
-        """Return what reads the columns whose rows are long."""
-        long: list[Iterator[LabelRows]] = []
-        for chunk in self._groups[number].chunks:
-            name = chunk.path.split(".")[0]
-            if (
-                name in self._folder.layout.dense
-                and self._wants(name)
-                and self._memory.hands_on(name, self._folder.layout)
-            ):
-                long.append(self._read_long(window, number, chunk, name, verify))
-        return long
+    def _hands_on(self, name: str) -> bool:
+        return self._memory.hands_on(name, self._folder.layout)
 
     def _read_long(self, window: Window, number: int, chunk: Chunk, name: str, verify: bool) -> Iterator[LabelRows]:
         where, group = self._say_where(number, chunk), self._groups[number]
@@ -190,16 +177,16 @@ class ParquetBlocks(ShardBlocks):
         group, first = self._groups[number], self._starts[number]
         return f"row group {number} (rows {first} .. {first + group.rows - 1}), column {chunk.path}"
 
-    def _read_images(
-        self, window: Window, number: int, block: Block, *, verify: bool
-    ) -> Iterator[tuple[int, Pictures]]:
-        """Yield pages of pictures."""
+    def _read_images(self, window: Window, number: int, block: Block, long: list[_Long], *, verify: bool) -> Pages:
+        """Yield pages of pictures; labels first, as what is read of a window is valid until the next is read."""
         row = 0
         for chunk in self._groups[number].chunks:
             if chunk.path != "image.bytes":
                 continue
             where = f"row group {number}, column {chunk.path}"
             for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+                for column in long:
+                    yield from self._read_labels(number, column, row + page.values)
                 if self._land(window, block, row, page, verify=verify):
                     yield row, Landed(page.values)
                 else:
@@ -208,6 +195,14 @@ class ParquetBlocks(ShardBlocks):
                         raise self._blame(block, row, page, content, found)
                     yield row, self._find_pictures(content, page.values)
                 row += page.values
+
+    def _read_labels(self, number: int, column: _Long, stop: int) -> Pages:
+        """Yield pages of a column until the rows before `stop` have been read."""
+        while column.read < stop:
+            with self._blaming(number):
+                rows = next(column.pages)  # there are some: fewer rows than the row group has are refused
+            yield column.read, rows
+            column.read += len(rows)
 
     def _land(self, window: Window, block: Block, row: int, page: Page, *, verify: bool) -> bool:
         """Read a page of stored PNGs of one form to where they belong, and compare it: no byte of it is copied again.
@@ -257,6 +252,14 @@ class ParquetBlocks(ShardBlocks):
             except ValueError as error:
                 return ShardError("LADD-003", f"{text} ({error})", row + place, block.name(row + place))
         return ShardError("LADD-003", text)
+
+
+@dataclass
+class _Long:
+    """A label column that is handed on: what reads its pages, and how many rows it has read."""
+
+    pages: Iterator[LabelRows]
+    read: int = 0
 
 
 def _raise(problems: list[Problem]) -> None:
