@@ -81,7 +81,7 @@ def test_long_labels_are_those_of_the_dataset(
     assert {**ranks[0], **ranks[1], **ranks[2]} == expected
 
 
-def test_no_flipped_byte_of_long_labels_becomes_a_wrong_tensor(labeler: Path, tmp_path: Path) -> None:
+def test_no_flipped_byte_of_long_labels_or_of_a_header_becomes_a_wrong_tensor(labeler: Path, tmp_path: Path) -> None:
     folder = make(tmp_path, labeler, "float16")
     expected = contents(ladd.load(folder).loader(7, placement="resident"))
     shard = min((folder / "data").iterdir())
@@ -89,18 +89,22 @@ def test_no_flipped_byte_of_long_labels_becomes_a_wrong_tensor(labeler: Path, tm
     chunk = next(one for one in read_groups(shard)[1].chunks if one.path.startswith("dense_log_probs"))
     pages = list(walk_pages("", lambda at, size: data[at : at + size], chunk, len(data)))
     assert len(pages) > 2
+    images = read_groups(shard)[1].chunks[0]
+    assert images.path == "image.bytes"
     caught = 0
-    for place in range(chunk.start, chunk.start + chunk.stored, 37):
+    places = [(place, 0xFF) for place in range(chunk.start, chunk.start + chunk.stored, 37)]
+    places += [(place, 1 << bit) for place in range(images.start, images.start + 40) for bit in (1, 5, 6)]
+    for place, bits in places:
         harmed = bytearray(data)
-        harmed[place] ^= 0xFF
+        harmed[place] ^= bits
         shard.write_bytes(harmed)
         try:
             assert contents(ladd.stream(folder, 15, shuffle=True)) == expected, place
         except ladd.DatasetError as error:
-            assert "column dense_log_probs" in str(error), error
+            assert "column dense_log_probs" in str(error) or place < images.start + 40, error
             caught += 1
 
-    assert caught > 10
+    assert caught > 30
 
 
 def test_images_that_come_early_wait_in_little_memory(labeler: Path, tmp_path: Path) -> None:

@@ -185,8 +185,9 @@ class ParquetBlocks(ShardBlocks):
                 continue
             where = f"row group {number}, column {chunk.path}"
             for page in walk_pages(where, window.peek, chunk, self._shard.bytes):
+                stop = min(row + page.values, self._groups[number].rows)  # a damaged header may state more
                 for column in long:
-                    yield from self._read_labels(number, column, row + page.values)
+                    yield from self._read_labels(number, column, stop)
                 if self._land(window, block, row, page, verify=verify):
                     yield row, Landed(page.values)
                 else:
